@@ -1,0 +1,31 @@
+"""What identity can refuse or fail at. Imports only the root of the error tree."""
+
+from __future__ import annotations
+
+from gateway.errors import SealgateError
+
+
+class AuthError(SealgateError):
+    """The root of all errors of identity."""
+
+
+class LoginRefusedError(AuthError):
+    """The login failed.
+
+    The message is the same for every cause (an attacker must not learn whether the user exists,
+    or which factor was wrong); ``reason`` is for the audit trail alone and is one of the
+    ``auth.authenticator`` reasons.
+    """
+
+    def __init__(self, reason: str, principal_id: str = "") -> None:
+        super().__init__("User name, password or code is not accepted.")
+        self.reason = reason
+        self.principal_id = principal_id
+
+
+class DirectoryUnavailableError(AuthError):
+    """No directory server answered in time; nobody can be authenticated until one does."""
+
+
+class DirectoryConfigError(AuthError):
+    """The directory cannot be used as configured; the message says which setting to mend."""

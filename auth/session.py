@@ -1,0 +1,136 @@
+"""Sessions: opening, joining, keeping alive, ending. The rules; the rows are the store's.
+
+Nothing here is remembered between calls, so a session ended by one worker is over for all.
+Imports the shared model only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import SessionEndedError
+from gateway.model import SECOND_US, Client, Factor, Principal, Session, Transaction, Wire
+
+JOIN_LIMIT = 10
+"""The most connections that may share one SFTP session."""
+
+ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a client must present again to join its session, and until when that is possible.
+
+    ``tag`` is an HMAC of protocol, user, secret and client address. ``join_until_us`` None: as
+    long as the session lives (HTTP, which sends the same header with every request).
+    """
+
+    tag: bytes
+    join_until_us: int | None = None
+
+
+class SessionStore(Protocol):
+    """Keeps session rows. A row is live until it was ended; time is not the store's business."""
+
+    def insert(self, tx: Transaction, session: Session, binding: Binding | None) -> None:
+        """Add a live session with one connection."""
+
+    def get(self, tx: Transaction, session_id: str) -> Session | None:
+        """Return the session of that id while its row is live."""
+
+    def joinable(self, tx: Transaction, tag: bytes, now_us: int) -> Session | None:
+        """Return the live session that may still be joined with the binding ``tag``."""
+
+    def count(self, tx: Transaction, session_id: str, change: int) -> int:
+        """Add ``change`` to the session's connections; return how many there are then."""
+
+    def update(
+        self, tx: Transaction, session_id: str, *, last_active_us: int | None, ended: str, now_us: int
+    ) -> bool:
+        """Set the last activity, or end the row with reason ``ended``; False if it was not live."""
+
+    def live(self, tx: Transaction) -> Iterator[Session]:
+        """Yield every live session."""
+
+
+class Sessions:
+    """The life of sessions. Stateless but for the store; every call names its transaction."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+
+    def open(
+        self,
+        tx: Transaction,
+        *,
+        session_id: str,
+        principal: Principal,
+        wire: Wire,
+        client: Client,
+        factors: frozenset[Factor],
+        now_us: int,
+        idle_timeout_s: int,
+        session_timeout_s: int,
+        binding: Binding | None,
+    ) -> Session:
+        """Open and return a new session."""
+        session = Session(
+            id=session_id,
+            principal=principal,
+            wire=wire,
+            client=client,
+            factors=factors,
+            opened_us=now_us,
+            last_active_us=now_us,
+            idle_timeout_s=idle_timeout_s,
+            ends_us=now_us + session_timeout_s * SECOND_US,
+        )
+        self._store.insert(tx, session, binding)
+        return session
+
+    def joined(self, tx: Transaction, tag: bytes, now_us: int) -> Session | None:
+        """Return the living session bound to ``tag``; None when there is none to join."""
+        session = self._store.joinable(tx, tag, now_us)
+        return None if session is None or session.over(now_us) else session
+
+    def connect(self, tx: Transaction, session: Session) -> bool:
+        """Count one more connection of a joined session; False when JOIN_LIMIT is reached."""
+        if self._store.count(tx, session.id, 1) <= JOIN_LIMIT:
+            return True
+        self._store.count(tx, session.id, -1)
+        return False
+
+    def require_live(self, tx: Transaction, session_id: str, now_us: int) -> Session:
+        """Return the session as stored; SessionEndedError when it is over."""
+        session = self._store.get(tx, session_id)
+        if session is None:
+            raise SessionEndedError(ENDED)
+        reason = session.over(now_us)
+        if reason:
+            raise SessionEndedError(reason)
+        return session
+
+    def touch(self, tx: Transaction, session: Session, now_us: int) -> None:
+        """Set the idle clock back."""
+        if now_us > session.last_active_us:
+            self._store.update(
+                tx, session.id, last_active_us=now_us, ended="", now_us=now_us
+            )
+
+    def end(self, tx: Transaction, session_id: str, reason: str, now_us: int) -> bool:
+        """End the session; False when it had ended before (then nothing is to be recorded)."""
+        return self._store.update(
+            tx, session_id, last_active_us=None, ended=reason, now_us=now_us
+        )
+
+    def disconnect(self, tx: Transaction, session_id: str, reason: str, now_us: int) -> bool:
+        """Take one connection away; end the session with the last one. True: it ended now."""
+        if self._store.count(tx, session_id, -1) > 0:
+            return False
+        return self.end(tx, session_id, reason, now_us)
+
+    def live(self, tx: Transaction) -> list[Session]:
+        """Return every session whose row is live, over or not."""
+        return list(self._store.live(tx))

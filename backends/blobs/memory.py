@@ -1,0 +1,68 @@
+"""A blob store in memory, for tests and for measuring everything above the disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from backends.errors import IntegrityError, StorageFullError
+
+
+class _MemoryWriter:
+    def __init__(self, store: MemoryBlobStore, blob_id: bytes) -> None:
+        self._store = store
+        self._blob_id = blob_id
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+
+    def read_back(self, offset: int, size_bytes: int) -> bytes:
+        return bytes(self._data[offset : offset + size_bytes])
+
+    def finish(self) -> None:
+        self._store.keep(self._blob_id, bytes(self._data))
+
+    def discard(self) -> None:
+        self._data.clear()
+
+
+class MemoryBlobStore:
+    """Implements ``BlobStore``; ``capacity_bytes`` makes it full like a disk."""
+
+    def __init__(self, capacity_bytes: int = 1 << 40) -> None:
+        self._blobs: dict[bytes, bytes] = {}
+        self._capacity_bytes = capacity_bytes
+        self._lock = threading.Lock()
+
+    def create(self, blob_id: bytes) -> _MemoryWriter:
+        return _MemoryWriter(self, blob_id)
+
+    def keep(self, blob_id: bytes, data: bytes) -> None:
+        """Store a finished blob."""
+        with self._lock:
+            if len(data) > self.available_bytes():
+                raise StorageFullError("The blob store is full.")
+            assert blob_id not in self._blobs
+            self._blobs[blob_id] = data
+
+    def read(self, blob_id: bytes, offset: int, size_bytes: int) -> bytes:
+        return self._blob(blob_id)[offset : offset + size_bytes]
+
+    def size(self, blob_id: bytes) -> int:
+        return len(self._blob(blob_id))
+
+    def delete(self, blob_id: bytes) -> None:
+        self._blobs.pop(blob_id, None)
+
+    def ids(self) -> Iterator[bytes]:
+        return iter(list(self._blobs))
+
+    def available_bytes(self) -> int:
+        return self._capacity_bytes - sum(map(len, self._blobs.values()))
+
+    def _blob(self, blob_id: bytes) -> bytes:
+        try:
+            return self._blobs[blob_id]
+        except KeyError:
+            raise IntegrityError(f"Segment {blob_id.hex()} is missing.") from None

@@ -1,0 +1,512 @@
+"""The vault: a versioned tree of sealed nodes over the catalog and a blob store.
+
+Every method takes the transaction it works in; callers decide what belongs together. The vault
+knows no principals' rights, no locks and no audit: only that what it stores is sealed, verified
+and kept. Imports the catalog, the keyring, segments and blobs.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from backends.blobs import BlobStore
+from backends.catalog import keys, nodes, versions
+from backends.catalog.nodes import NO_VERSION, NodeRow
+from backends.catalog.versions import VersionRow
+from backends.content import Content, StoredSegment
+from backends.draft import FINISHING_LIMIT, Draft, SealedContent
+from backends.errors import (
+    IntegrityError,
+    LimitError,
+    NotAFolderError,
+    NotFoundError,
+    QuotaExceededError,
+)
+from backends.extents import Extent, ExtentMap
+from backends.keyring import RandomBytes
+from backends.segment import HEADER_SIZE_BYTES, ID_SIZE_BYTES, seal_whole, unseal_whole
+from backends.share import Share, Shares, ShareSettings
+from gateway.model import Clock, Kind, NodeInfo, PropertyName, Transaction, Usage
+from gateway.paths import VirtualPath
+
+PROPERTIES_LIMIT_BYTES = 64 * 1024
+"""The most dead properties a node may carry, as JSON."""
+
+_MANIFEST_HEAD = struct.Struct(">16s16s16sIQQQH")
+_MANIFEST_EXTENT = struct.Struct(">QQ16sI")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A live node within one transaction, with the share whose keys open it."""
+
+    share: Share
+    row: NodeRow
+    path: VirtualPath
+
+    @property
+    def id(self) -> bytes:
+        """The node's id, which survives renames."""
+        return self.row.id
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the node is a folder."""
+        return self.row.is_folder
+
+    def info(self, properties: Mapping[PropertyName, str] | None = None) -> NodeInfo:
+        """Return what the door tells about the node."""
+        return NodeInfo(
+            path=self.path,
+            kind=Kind.FOLDER if self.row.is_folder else Kind.FILE,
+            node_id=self.row.id.hex(),
+            version_id=self.row.version_id.hex(),
+            size_bytes=self.row.size_bytes,
+            created_us=self.row.created_us,
+            modified_us=self.row.modified_us,
+            properties=dict(properties or {}),
+        )
+
+
+class Vault:
+    """Thread-safe: all its state is in the transaction, the blob store and immutable keys."""
+
+    def __init__(
+        self, shares: Shares, store: BlobStore, *, clock: Clock, random_bytes: RandomBytes
+    ) -> None:
+        self._shares = shares
+        self._store = store
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._executor = ThreadPoolExecutor(FINISHING_LIMIT, thread_name_prefix="segment")
+
+    def configure(self, settings: Mapping[str, ShareSettings]) -> None:
+        """Take over the shares of a reloaded configuration."""
+        self._shares.configure(settings)
+
+    def close(self) -> None:
+        """Wait for segments on their way to the disk."""
+        self._executor.shutdown(wait=True)
+
+    # Finding and listing
+
+    def find(self, tx: Transaction, path: VirtualPath) -> Node | None:
+        """Return the node at ``path`` (inside a share), or None."""
+        lineage = self.lineage(tx, path)
+        return lineage[-1] if len(lineage) == len(path.parts) else None
+
+    def lineage(self, tx: Transaction, path: VirtualPath) -> list[Node]:
+        """Return the nodes from the share's root towards ``path``, as far as they exist.
+
+        Raises NotFoundError for an unknown share, NotAFolderError when a file stands in the way.
+        """
+        share = self._shares.get(tx, path.share)
+        row = nodes.by_id(tx, share.row.root_id)
+        if row is None:
+            raise IntegrityError(f"Share {share.id.hex()} has lost its root: scrub the catalog.")
+        lineage = [Node(share, row, VirtualPath(path.parts[:1]))]
+        for depth, name in enumerate(path.inner, start=2):
+            if not row.is_folder:
+                raise NotAFolderError("A part of the path is a file, not a folder.")
+            row = nodes.by_name(tx, row.id, share.names.seal(row.id, name))
+            if row is None:
+                break
+            lineage.append(Node(share, row, VirtualPath(path.parts[:depth])))
+        return lineage
+
+    def locate(self, tx: Transaction, name: str, node_id: bytes) -> Node | None:
+        """Return the live node of that id in share ``name``, with the path it has now.
+
+        None when it, or a folder above it, was deleted.
+        """
+        share = self._shares.get(tx, name)
+        row = found = nodes.by_id(tx, node_id)
+        parts: list[str] = []
+        while row is not None and row.id != share.row.root_id:
+            parts.append(share.names.unseal(row.parent_id, row.name_sealed))
+            row = nodes.by_id(tx, row.parent_id)
+        if found is None or row is None:
+            return None
+        return Node(share, found, VirtualPath((share.name, *reversed(parts))))
+
+    def children(self, tx: Transaction, folder: Node) -> Iterator[Node]:
+        """Yield what the folder holds, in no order."""
+        for row in nodes.children(tx, folder.id):
+            name = folder.share.names.unseal(folder.id, row.name_sealed)
+            yield Node(folder.share, row, VirtualPath((*folder.path.parts, name)))
+
+    def descendants(self, tx: Transaction, folder: Node) -> Iterator[Node]:
+        """Yield everything below the folder, each parent before its children."""
+        waiting = [folder]
+        while waiting:
+            for child in self.children(tx, waiting.pop()):
+                yield child
+                if child.is_folder:
+                    waiting.append(child)
+
+    def is_empty(self, tx: Transaction, folder: Node) -> bool:
+        """Return whether the folder holds nothing."""
+        return not nodes.has_child(tx, folder.id)
+
+    def usage(self, tx: Transaction, name: str) -> Usage:
+        """Return the space of a share; the quota counts every kept version."""
+        share = self._shares.get(tx, name)
+        available = self._store.available_bytes()
+        quota = share.settings.quota_bytes
+        used = share.row.used_bytes
+        if quota is not None:
+            available = max(0, min(available, quota - used))
+        return Usage(used, available, quota, share.row.node_count)
+
+    # Content
+
+    def open_content(self, tx: Transaction, file: Node) -> Content:
+        """Return the current content of a file, its manifest verified."""
+        version = versions.by_id(tx, file.row.version_id)
+        if version is None or version.node_id != file.id:
+            raise IntegrityError(f"The current version of node {file.id.hex()} is missing.")
+        return self._content_of(tx, version)
+
+    def check_room(self, tx: Transaction, share: Share, more_bytes: int) -> None:
+        """Raise QuotaExceededError unless the share can take ``more_bytes``."""
+        quota = share.settings.quota_bytes
+        if quota is not None and share.row.used_bytes + more_bytes > quota:
+            raise QuotaExceededError("The share is full: its quota does not hold this file.")
+        if more_bytes and more_bytes > self._store.available_bytes():
+            raise QuotaExceededError("The storage under the share does not hold this file.")
+
+    def draft(self, share: Share, base: Content | None) -> Draft:
+        """Return a new draft for a file of ``share``, beginning with ``base`` or empty."""
+        return Draft(
+            self._store,
+            share.key,
+            base,
+            executor=self._executor,
+            random_bytes=self._random_bytes,
+        )
+
+    def add_version(
+        self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
+    ) -> Node:
+        """Make ``sealed`` the current content of an existing file; its history stays."""
+        self.check_room(tx, file.share, sealed.size_bytes)
+        self._record_version(tx, file.id, sealed, modified_us=modified_us, author=author)
+        row = replace(
+            file.row,
+            version_id=sealed.version_id,
+            size_bytes=sealed.size_bytes,
+            modified_us=modified_us,
+        )
+        nodes.update(
+            tx,
+            file.id,
+            version_id=row.version_id,
+            size_bytes=row.size_bytes,
+            modified_us=row.modified_us,
+        )
+        keys.count_up(tx, file.share.id, more_bytes=sealed.size_bytes, more_nodes=0)
+        return Node(file.share, row, file.path)
+
+    def add_file(
+        self,
+        tx: Transaction,
+        folder: Node,
+        name: str,
+        sealed: SealedContent,
+        *,
+        modified_us: int,
+        author: str,
+    ) -> Node:
+        """Add a new file with its first version; the name must be free."""
+        self.check_room(tx, folder.share, sealed.size_bytes)
+        node = self._insert(
+            tx,
+            folder,
+            name,
+            is_folder=False,
+            version_id=sealed.version_id,
+            size_bytes=sealed.size_bytes,
+            modified_us=modified_us,
+            author=author,
+        )
+        self._record_version(tx, node.id, sealed, modified_us=modified_us, author=author)
+        keys.count_up(tx, folder.share.id, more_bytes=sealed.size_bytes, more_nodes=1)
+        return node
+
+    # The tree
+
+    def add_folder(self, tx: Transaction, folder: Node, name: str, *, author: str) -> Node:
+        """Add a new, empty folder; the name must be free."""
+        node = self._insert(
+            tx,
+            folder,
+            name,
+            is_folder=True,
+            version_id=NO_VERSION,
+            size_bytes=0,
+            modified_us=self._clock(),
+            author=author,
+        )
+        keys.count_up(tx, folder.share.id, more_bytes=0, more_nodes=1)
+        return node
+
+    def delete(self, tx: Transaction, node: Node, *, author: str) -> None:
+        """Take the node, and with it all below it, out of the tree.
+
+        Where the share keeps a trash the nodes stay restorable; otherwise they and their versions
+        are gone when the transaction commits (their segments when ``gc`` runs).
+        """
+        if node.share.settings.trash_s:
+            nodes.update(tx, node.id, deleted_us=self._clock(), deleted_by=author)
+            self._touch_folder(tx, node.row.parent_id)
+            return
+        doomed = [node, *(self.descendants(tx, node) if node.is_folder else ())]
+        freed = 0
+        for each in doomed:
+            if not each.is_folder:
+                freed += versions.remove_of_node(tx, each.id)
+            nodes.remove(tx, each.id)
+        keys.count_up(tx, node.share.id, more_bytes=-freed, more_nodes=-len(doomed))
+        self._touch_folder(tx, node.row.parent_id)
+
+    def remove_replaced(self, tx: Transaction, node: Node, *, author: str) -> None:
+        """Take away a file whose content has just become another file's newest version.
+
+        It leaves nothing in the trash unless it had a history of its own.
+        """
+        if versions.count_of_node(tx, node.id) > 1:
+            self.delete(tx, node, author=author)
+            return
+        freed = versions.remove_of_node(tx, node.id)
+        nodes.remove(tx, node.id)
+        keys.count_up(tx, node.share.id, more_bytes=-freed, more_nodes=-1)
+        self._touch_folder(tx, node.row.parent_id)
+
+    def move(self, tx: Transaction, node: Node, folder: Node, name: str) -> Node:
+        """Give the node a new parent in its share and a name, which must be free there.
+
+        The node's id and history stay.
+        """
+        sealed = folder.share.names.seal(folder.id, name)
+        nodes.update(tx, node.id, parent_id=folder.id, name_sealed=sealed)
+        self._touch_folder(tx, node.row.parent_id)
+        self._touch_folder(tx, folder.id)
+        row = replace(node.row, parent_id=folder.id, name_sealed=sealed)
+        return Node(node.share, row, folder.path.child(name))
+
+    def replace_content(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
+        """Give ``file`` a new version with the content of ``source``, sharing its segments."""
+        sealed = self._sealed_again(tx, source)
+        updated = self.add_version(
+            tx, file, sealed, modified_us=source.row.modified_us, author=author
+        )
+        nodes.put_properties(tx, file.id, self._resealed_properties(tx, source, file.id))
+        return updated
+
+    def copy(
+        self, tx: Transaction, node: Node, folder: Node, name: str, *, author: str, deep: bool
+    ) -> Node:
+        """Copy the node (and if ``deep`` all below it) to a free name in its share.
+
+        The copy shares the segments, so it costs nothing for each byte.
+        """
+        if not node.is_folder:
+            copied = self.add_file(
+                tx,
+                folder,
+                name,
+                self._sealed_again(tx, node),
+                modified_us=node.row.modified_us,
+                author=author,
+            )
+        else:
+            copied = self.add_folder(tx, folder, name, author=author)
+            # A list: the copy may lie in the folder that is being read.
+            for child in list(self.children(tx, node)) if deep else ():
+                self.copy(tx, child, copied, child.path.name, author=author, deep=True)
+        sealed_properties = self._resealed_properties(tx, node, copied.id)
+        if sealed_properties is not None:
+            nodes.put_properties(tx, copied.id, sealed_properties)
+        return copied
+
+    def set_modified(self, tx: Transaction, node: Node, modified_us: int) -> Node:
+        """Set the node's modification time."""
+        nodes.update(tx, node.id, modified_us=modified_us)
+        return Node(node.share, replace(node.row, modified_us=modified_us), node.path)
+
+    # Properties
+
+    def properties(self, tx: Transaction, node: Node) -> dict[PropertyName, str]:
+        """Return the node's dead properties."""
+        return _unpacked(node.share, node.id, nodes.properties_of(tx, node.id))
+
+    def properties_of_children(
+        self, tx: Transaction, folder: Node
+    ) -> dict[bytes, dict[PropertyName, str]]:
+        """Return the dead properties of those children that have any, by node id."""
+        return {
+            node_id: _unpacked(folder.share, node_id, sealed)
+            for node_id, sealed in nodes.properties_of_children(tx, folder.id).items()
+        }
+
+    def put_properties(
+        self, tx: Transaction, node: Node, properties: Mapping[PropertyName, str]
+    ) -> None:
+        """Replace the node's dead properties; LimitError beyond 64 KiB of them."""
+        nodes.put_properties(tx, node.id, _packed(node.share, node.id, properties))
+
+    # Inside
+
+    def _insert(
+        self,
+        tx: Transaction,
+        folder: Node,
+        name: str,
+        *,
+        is_folder: bool,
+        version_id: bytes,
+        size_bytes: int,
+        modified_us: int,
+        author: str,
+    ) -> Node:
+        node_id = self._random_bytes(ID_SIZE_BYTES)
+        row = NodeRow(
+            id=node_id,
+            share_id=folder.share.id,
+            parent_id=folder.id,
+            name_sealed=folder.share.names.seal(folder.id, name),
+            is_folder=is_folder,
+            version_id=version_id,
+            size_bytes=size_bytes,
+            created_us=self._clock(),
+            modified_us=modified_us,
+            created_by=author,
+        )
+        nodes.insert(tx, row)
+        self._touch_folder(tx, folder.id)
+        return Node(folder.share, row, folder.path.child(name))
+
+    def _touch_folder(self, tx: Transaction, folder_id: bytes) -> None:
+        nodes.update(tx, folder_id, modified_us=self._clock())
+
+    def _record_version(
+        self,
+        tx: Transaction,
+        node_id: bytes,
+        sealed: SealedContent,
+        *,
+        modified_us: int,
+        author: str,
+    ) -> None:
+        now_us = self._clock()
+        row = VersionRow(
+            id=sealed.version_id,
+            node_id=node_id,
+            share_id=sealed.epoch_key.share_id,
+            epoch=sealed.epoch_key.epoch,
+            size_bytes=sealed.size_bytes,
+            sha256=sealed.sha256,
+            modified_us=modified_us,
+            created_us=now_us,
+            author=author,
+            inline_sealed=sealed.inline_sealed,
+            mac=b"",
+        )
+        mac = sealed.epoch_key.manifest_mac.tag(manifest(row, sealed.extents))
+        versions.insert(tx, replace(row, mac=mac), sealed.extents)
+        versions.insert_segments(tx, sealed.new_segments, now_us)
+
+    def _content_of(self, tx: Transaction, version: VersionRow) -> Content:
+        extents = versions.extents_of(tx, version.id)
+        key = self._shares.epoch_key(tx, version.share_id, version.epoch)
+        if not key.manifest_mac.verify(manifest(version, extents), version.mac):
+            raise IntegrityError(
+                f"The manifest of version {version.id.hex()} of node {version.node_id.hex()} "
+                "does not verify: the catalog was edited."
+            )
+        if version.inline_sealed is not None:
+            header = version.inline_sealed[:HEADER_SIZE_BYTES]
+            cipher = key.open_segment(version.id, header)
+            return Content.of_bytes(unseal_whole(cipher, version.inline_sealed))
+        sources = {
+            row.id: StoredSegment(
+                self._store, row, self._shares.epoch_key(tx, version.share_id, row.epoch)
+            )
+            for row in versions.segments_of(tx, version.id)
+        }
+        missing = {extent.segment_id for extent in extents} - sources.keys()
+        if missing:
+            raise IntegrityError(f"Segment {missing.pop().hex()} is not in the catalog.")
+        return Content(version.size_bytes, ExtentMap(extents), sources)
+
+    def _sealed_again(self, tx: Transaction, source: Node) -> SealedContent:
+        """Return the source's content as a new version that shares its segments."""
+        version = versions.by_id(tx, source.row.version_id)
+        if version is None or version.node_id != source.id:
+            raise IntegrityError(f"The current version of node {source.id.hex()} is missing.")
+        content = self._content_of(tx, version)
+        version_id = self._random_bytes(ID_SIZE_BYTES)
+        inline = None
+        if content.inline:
+            cipher = source.share.key.new_segment(version_id, self._random_bytes)
+            inline = seal_whole(cipher, content.read_at(0, content.size_bytes))
+        return SealedContent(
+            version_id=version_id,
+            epoch_key=source.share.key,
+            size_bytes=version.size_bytes,
+            sha256=version.sha256,
+            inline_sealed=inline,
+            extents=tuple(content.extents),
+            new_segments=(),
+        )
+
+    def _resealed_properties(self, tx: Transaction, source: Node, node_id: bytes) -> bytes | None:
+        return _packed(source.share, node_id, self.properties(tx, source))
+
+
+def manifest(version: VersionRow, extents: tuple[Extent, ...]) -> bytes:
+    """Return the bytes that a version's MAC covers (FORMAT.md section 7)."""
+    author = version.author.encode("utf-8")
+    parts = [
+        _MANIFEST_HEAD.pack(
+            version.id,
+            version.node_id,
+            version.share_id,
+            version.epoch,
+            version.size_bytes,
+            version.created_us,
+            len(extents),
+            len(author),
+        ),
+        author,
+        b"\0" * 33 if version.sha256 is None else b"\1" + version.sha256,
+        b"\0" if version.inline_sealed is None else b"\1",
+    ]
+    parts.extend(
+        _MANIFEST_EXTENT.pack(
+            extent.block_start, extent.block_count, extent.segment_id, extent.chunk_start
+        )
+        for extent in extents
+    )
+    return b"".join(parts)
+
+
+def _packed(share: Share, node_id: bytes, properties: Mapping[PropertyName, str]) -> bytes | None:
+    if not properties:
+        return None
+    entries = [[name.namespace, name.local, value] for name, value in properties.items()]
+    plain = json.dumps(entries, ensure_ascii=False).encode("utf-8")
+    if len(plain) > PROPERTIES_LIMIT_BYTES:
+        raise LimitError("The properties of this file exceed 64 KiB; store fewer or shorter ones.")
+    return share.records.seal(plain, b"properties" + node_id)
+
+
+def _unpacked(share: Share, node_id: bytes, sealed: bytes | None) -> dict[PropertyName, str]:
+    if sealed is None:
+        return {}
+    plain = share.records.unseal(sealed, b"properties" + node_id)
+    return {PropertyName(space, local): value for space, local, value in json.loads(plain)}

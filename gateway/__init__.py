@@ -1,0 +1,1 @@
+"""Sealgate: a protocol gateway that puts encrypted-at-rest storage behind WebDAV and SFTP."""

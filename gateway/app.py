@@ -1,0 +1,206 @@
+"""Wiring: from a configuration to a working gateway. The only place that names concrete drivers.
+
+Imports everything below; nothing below imports this.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from auth.authenticator import Authenticator
+from auth.directory import Directory
+from auth.file import FileDirectory
+from auth.ldap import LdapDirectory
+from auth.policy import Policy
+from auth.session import Sessions
+from auth.throttle import Throttle, ThrottleSettings, ThrottleState
+from auth.totp import Seed, SeedStore, Totp
+from backends.blobs.local import LocalBlobStore
+from backends.catalog.engine import Catalog
+from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
+from backends.catalog.sessions import SqlSessionStore
+from backends.errors import KeyUnavailableError, StorageUnavailableError
+from backends.keyring import MasterKey, RecordCipher, derive_key
+from backends.share import Shares, ShareSettings, system_key
+from backends.vault import Vault
+from gateway.audit.journal import Journal
+from gateway.config import GatewayConfig, compile_policy
+from gateway.config.section import SecretSource
+from gateway.login import Login
+from gateway.model import Clock, system_clock
+from gateway.monitor import Monitor
+
+BLOBS = "blobs"
+
+
+class PolicyInForce:
+    """The policy that every door asks; a reload replaces it in one step."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def __call__(self) -> Policy:
+        """Return the policy in force."""
+        return self._policy
+
+    def replace(self, policy: Policy) -> None:
+        """Put another policy in force, for living sessions too."""
+        self._policy = policy
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that one process works with; ``close`` it at the end."""
+
+    config: GatewayConfig
+    catalog: Catalog
+    vault: Vault
+    journal: Journal
+    audit_cipher: RecordCipher
+    directory: Directory
+    seeds: SeedStore
+    totp: Totp
+    throttle: Throttle
+    sessions: Sessions
+    login: Login
+    policy: PolicyInForce
+    monitor: Monitor
+    shares: Shares
+    clock: Clock
+
+    def reload(self, config: GatewayConfig) -> None:
+        """Put the policy and the shares of ``config`` in force."""
+        self.vault.configure(share_settings(config))
+        with self.catalog.begin() as tx:
+            self.shares.create_missing(tx, self.clock)
+        self.policy.replace(compile_policy(config))
+
+    def close(self) -> None:
+        """Write what is held back and let go of everything."""
+        self.journal.close()
+        self.vault.close()
+        self.catalog.close()
+
+
+def read_master_key(config: GatewayConfig) -> MasterKey:
+    """Return the master key; KeyUnavailableError says what is wrong with it."""
+    return MasterKey.from_file(_secret_path(config.keys.master_key))
+
+
+def open_gateway(config: GatewayConfig, *, clock: Clock = system_clock) -> Gateway:
+    """Return the gateway that ``config`` describes, its data folder made on first use.
+
+    Raises SealgateError with a sentence for the administrator; nothing is created before the
+    master key and the directory settings were found good.
+    """
+    master = read_master_key(config)
+    directory = open_directory(config)
+    catalog, store = _open_storage(config.storage.data_dir)
+    catalog.migrate()
+    with catalog.begin() as tx:
+        system = system_key(tx, master)
+        shares = Shares(master, share_settings(config), secrets.token_bytes)
+        shares.create_missing(tx, clock)
+    audit_cipher = RecordCipher(system, "audit")
+    journal = Journal(catalog, audit_cipher, node=config.server.node, clock=clock)
+    vault = Vault(shares, store, clock=clock, random_bytes=secrets.token_bytes)
+    seeds = SqlSeedStore(RecordCipher(system, "totp"), Seed)
+    totp = Totp(seeds, clock)
+    throttle = Throttle(
+        SqlThrottleStore(ThrottleState),
+        clock,
+        ThrottleSettings(),
+        derive_key(system, "sealgate throttle"),
+    )
+    sessions = Sessions(SqlSessionStore())
+    policy = PolicyInForce(compile_policy(config))
+    authenticator = Authenticator(
+        directory,
+        totp,
+        sessions,
+        policy,
+        binding_key=derive_key(system, "sealgate session binding"),
+        join_window_s=config.server.join_window_s,
+        clock=clock,
+    )
+    login = Login(authenticator, sessions, throttle, journal, catalog, clock=clock)
+    monitor = Monitor(
+        vault=vault,
+        catalog=catalog,
+        journal=journal,
+        sessions=sessions,
+        login=login,
+        policy=policy,
+        clock=clock,
+    )
+    return Gateway(
+        config=config,
+        catalog=catalog,
+        vault=vault,
+        journal=journal,
+        audit_cipher=audit_cipher,
+        directory=directory,
+        seeds=seeds,
+        totp=totp,
+        throttle=throttle,
+        sessions=sessions,
+        login=login,
+        policy=policy,
+        monitor=monitor,
+        shares=shares,
+        clock=clock,
+    )
+
+
+def open_directory(config: GatewayConfig) -> Directory:
+    """Return the directory's driver; DirectoryConfigError when its settings cannot be used."""
+    if config.directory.file is not None:
+        settings = config.directory.file
+        return FileDirectory(settings.users, domain=settings.domain or "")
+    ldap = config.directory.ldap
+    assert ldap is not None
+    password = ""
+    if ldap.bind_password is not None:
+        password = _secret_text(_secret_path(ldap.bind_password))
+    return LdapDirectory(ldap.settings(password))
+
+
+def share_settings(config: GatewayConfig) -> dict[str, ShareSettings]:
+    """Return what the vault needs to know of each share."""
+    return {
+        name: ShareSettings(name, share.quota_bytes, share.trash_s)
+        for name, share in config.shares.items()
+    }
+
+
+def _open_storage(data_dir: Path) -> tuple[Catalog, LocalBlobStore]:
+    try:
+        data_dir.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailableError(
+            f"The data folder {data_dir} cannot be made ({error.strerror}). Make it, writable for "
+            "this user alone, or change storage.data_dir."
+        ) from error
+    catalog = Catalog(data_dir)
+    return catalog, LocalBlobStore.prepare(data_dir / BLOBS)
+
+
+def _secret_path(source: SecretSource) -> Path:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = source.path(Path(folder) if folder else None)
+    if path is None:
+        raise KeyUnavailableError(
+            f"systemd handed over no credential '{source.credential}'. Add "
+            f"'LoadCredential={source.credential}:...' to the service."
+        )
+    return path
+
+
+def _secret_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyUnavailableError(f"The secret in {path} cannot be read.") from error

@@ -1,0 +1,157 @@
+"""The audit record and its canonical form: what is hashed, what is sealed, what is exported.
+
+Pure: no clock, no catalog, no keys. docs/AUDIT.md is the specification.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.model import Outcome
+
+SALT_SIZE_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DETAIL_FIELDS = ("path", "target", "client_software", "login_name", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One operation, as the trail keeps it; its time is that of its commit.
+
+    The last five fields may reveal patient data or are free text from outside; they are sealed at
+    rest, and the chain covers only their salted hash.
+    """
+
+    action: str
+    outcome: Outcome
+    principal_id: str = ""
+    principal_name: str = ""
+    session: str = ""
+    protocol: str = ""
+    client_address: str = ""
+    share: str = ""
+    node_id: str = ""
+    version_id: str = ""
+    bytes: int | None = None
+    count: int = 1
+    rule: str = ""
+    error: str = ""
+    request_id: str = ""
+    path: str = ""
+    target: str = ""
+    client_software: str = ""
+    login_name: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A record's place in its journal and the hash that the next one carries.
+
+    Within a journal times never decrease, so that sorting by time keeps every chain in order.
+    """
+
+    seq: int
+    time_us: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record made ready to store: ``body`` in clear, ``detail`` still to be sealed."""
+
+    link: Link
+    body: str
+    detail: bytes
+
+
+def genesis(journal: str) -> Link:
+    """Return what the first record of a journal is chained to."""
+    return Link(0, 0, hashlib.sha256(f"sealgate journal 1 {journal}".encode()).digest())
+
+
+def iso_time(time_us: int) -> str:
+    """Return ISO 8601 in UTC with six decimals."""
+    moment = _EPOCH + timedelta(microseconds=time_us)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def time_us_of(text: str) -> int:
+    """Return the microseconds since 1970 UTC for what ``iso_time`` wrote."""
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def canonical(fields: Mapping[str, Any]) -> str:
+    """Return JSON with sorted keys and no spaces, ASCII only: one text for one content."""
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def prepare(
+    record: Record, *, journal: str, node: str, before: Link, now_us: int, salt: bytes
+) -> Entry:
+    """Return ``record``, committed at ``now_us``, as the link of ``journal`` after ``before``.
+
+    ``salt`` is 16 fresh random bytes: without it, whoever steals the disk could find out a path
+    by hashing guesses.
+    """
+    time_us = max(now_us, before.time_us)
+    detail_fields = {name: getattr(record, name) for name in _DETAIL_FIELDS}
+    detail = canonical({"salt": salt.hex()} | {k: v for k, v in detail_fields.items() if v})
+    body = canonical(
+        {
+            "time": iso_time(time_us),
+            "node": node,
+            "journal": journal,
+            "seq": before.seq + 1,
+            "principal_id": record.principal_id,
+            "principal_name": record.principal_name,
+            "session": record.session,
+            "protocol": record.protocol,
+            "client_address": record.client_address,
+            "action": record.action,
+            "share": record.share,
+            "node_id": record.node_id,
+            "version_id": record.version_id,
+            "bytes": record.bytes,
+            "count": record.count,
+            "outcome": record.outcome.value,
+            "rule": record.rule,
+            "error": record.error,
+            "request_id": record.request_id,
+            "detail_hash": hashlib.sha256(detail.encode("ascii")).hexdigest(),
+        }
+    )
+    link = Link(before.seq + 1, time_us, link_hash(before.hash, body))
+    return Entry(link, body, detail.encode("ascii"))
+
+
+def link_hash(before: bytes, body: str) -> bytes:
+    """Return the hash of the record with that body after the record with hash ``before``."""
+    return hashlib.sha256(before + body.encode("ascii")).digest()
+
+
+def exported(body: str, detail: bytes, record_hash: bytes) -> dict[str, Any]:
+    """Return one line of the export: the body, the opened detail, and the hash."""
+    fields: dict[str, Any] = json.loads(body)
+    opened = json.loads(detail)
+    fields["salt"] = opened["salt"]
+    for name in _DETAIL_FIELDS:
+        fields[name] = opened.get(name, "")
+    fields["hash"] = record_hash.hex()
+    return fields
+
+
+def body_and_detail(line: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return what ``prepare`` hashed, rebuilt from one line of an export."""
+    outside = {*_DETAIL_FIELDS, "salt", "hash"}
+    body = canonical({name: value for name, value in line.items() if name not in outside})
+    detail = {name: line[name] for name in _DETAIL_FIELDS if line.get(name)}
+    return body, canonical({"salt": line["salt"]} | detail).encode("ascii")
+
+

@@ -1,0 +1,1 @@
+"""The sub-commands of ``sealgate``: one module a subject, each printing for people or as JSON."""

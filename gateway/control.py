@@ -1,0 +1,66 @@
+"""What the supervisor and its workers say to each other: JSON lines over a socket pair.
+
+The form of the messages and nothing of what they cause. Imports nothing from the project.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LINE_LIMIT_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: ``verb`` and the text that goes with it.
+
+    To a worker: ``start`` and ``reload`` (the configuration's text), ``drain`` (seconds). From a
+    worker: ``ready``, ``failed`` (a sentence for the administrator).
+    """
+
+    verb: str
+    text: str = ""
+
+
+class Control:
+    """One end of the line. Messages are read by one thread; sending is for any."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> bool:
+        """Send; False when the other end is gone."""
+        line = json.dumps([message.verb, message.text]).encode("utf-8") + b"\n"
+        try:
+            self._socket.sendall(line)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> list[Message] | None:
+        """Block until something came; return what is complete, None at the end of the line."""
+        try:
+            data = self._socket.recv(64 * 1024)
+        except OSError:
+            return None
+        if not data or len(self._buffer) > LINE_LIMIT_BYTES:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [Message(*json.loads(line)) for line in lines]
+
+    def messages(self) -> Iterator[Message]:
+        """Yield messages until the other end is gone."""
+        while (received := self.receive()) is not None:
+            yield from received
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()

@@ -1,0 +1,182 @@
+"""Logging in and off: throttled, recorded, and slow to refuse.
+
+The decision itself is ``auth.authenticator``'s; here it is bound to a transaction and its audit
+record. Imports ``auth``, ``gateway.audit``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from auth.authenticator import Authenticator, Claim
+from auth.errors import AuthError, LoginRefusedError
+from auth.session import Sessions
+from auth.throttle import Throttle
+from backends.errors import StorageError
+from gateway.audit.journal import Journal
+from gateway.audit.record import Record
+from gateway.errors import AuditUnavailableError, SessionEndedError
+from gateway.model import (
+    SECOND_US,
+    Attempt,
+    Clock,
+    Outcome,
+    Session,
+    Transaction,
+    UnitOfWork,
+    Wire,
+)
+
+REFUSAL_TIME_S = 1.0
+"""A refused login is answered this long after it began, whatever refused it, so that the time
+taken tells nothing about whether the user exists or which factor was wrong."""
+
+NAME_LIMIT_CHARS = 256
+"""How much of a typed name a record keeps."""
+
+THROTTLED = "throttled"
+
+
+class Login:
+    """Opens and ends sessions. Thread-safe; blocks while the directory answers."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        sessions: Sessions,
+        throttle: Throttle,
+        journal: Journal,
+        catalog: UnitOfWork,
+        *,
+        clock: Clock,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._authenticator = authenticator
+        self._sessions = sessions
+        self._throttle = throttle
+        self._journal = journal
+        self._catalog = catalog
+        self._clock = clock
+        self._pause = pause
+
+    def login(self, attempt: Attempt) -> Session:
+        """Return the session that the attempt opens, or joins.
+
+        Raises LoginRefusedError, DirectoryUnavailableError, AuditUnavailableError.
+        """
+        with self._catalog.snapshot() as tx:
+            session = self._authenticator.joined(tx, attempt)
+            wait_us = 0
+            if session is None:
+                wait_us = self._throttle.wait_us(tx, attempt.name, attempt.client.address)
+        if session is not None and attempt.wire is Wire.WEBDAV:
+            return session
+        began_us = self._clock()
+        try:
+            if session is not None:
+                return self._join(session, attempt)
+            if wait_us:
+                raise LoginRefusedError(THROTTLED)
+            return self._open(self._authenticator.identify(attempt))
+        except AuthError as error:
+            self._refuse(attempt, error)
+            left_s = REFUSAL_TIME_S - (self._clock() - began_us) / SECOND_US
+            if isinstance(error, LoginRefusedError) and left_s > 0:
+                self._pause(min(left_s, REFUSAL_TIME_S))
+            raise
+
+    def key_may_log_in(self, name: str, ssh_key: str) -> bool:
+        """Return whether the key is listed for the user; proves nothing and records nothing."""
+        return self._authenticator.key_listed(name, ssh_key)
+
+    def log_off(self, session: Session, reason: str, outcome: Outcome = Outcome.OK) -> bool:
+        """End the session and record it; False when it was over already."""
+        with self._journal.begin() as tx:
+            return self._ended(tx, session, reason, outcome)
+
+    def disconnect(self, session: Session, reason: str) -> None:
+        """Note that one connection of the session is gone; the last one ends it."""
+        with self._journal.begin() as tx:
+            now_us = self._clock()
+            if self._sessions.disconnect(tx, session.id, reason, now_us):
+                self._journal.append(tx, session_record("logoff", Outcome.OK, session, rule=reason))
+
+    def end_overdue(self) -> list[Session]:
+        """End every session that idled out or reached its end; return them."""
+        now_us = self._clock()
+        with self._catalog.snapshot() as tx:
+            overdue = [session for session in self._sessions.live(tx) if session.over(now_us)]
+        ended = []
+        for session in overdue:
+            with self._journal.begin() as tx:
+                # Activity may have come in between: the decision is made again inside.
+                try:
+                    self._sessions.require_live(tx, session.id, now_us)
+                except SessionEndedError as over:
+                    if self._ended(tx, session, over.reason, Outcome.EXPIRED):
+                        ended.append(session)
+        return ended
+
+    def _ended(self, tx: Transaction, session: Session, reason: str, outcome: Outcome) -> bool:
+        ended = self._sessions.end(tx, session.id, reason, self._clock())
+        if ended:
+            self._journal.append(tx, session_record("logoff", outcome, session, rule=reason))
+        return ended
+
+    def _join(self, session: Session, attempt: Attempt) -> Session:
+        with self._journal.begin() as tx:
+            joined = self._authenticator.connected(tx, session)
+            self._journal.append(
+                tx, session_record("login", Outcome.OK, joined, rule="joined")
+            )
+        return joined
+
+    def _open(self, claim: Claim) -> Session:
+        attempt = claim.attempt
+        with self._journal.begin() as tx:
+            session = self._authenticator.admit(tx, claim)
+            self._throttle.succeeded(tx, attempt.name, attempt.client.address)
+            rule = "+".join(sorted(session.factors))
+            self._journal.append(tx, session_record("login", Outcome.OK, session, rule=rule))
+        return session
+
+    def _refuse(self, attempt: Attempt, error: AuthError) -> None:
+        """Record a login that failed, and count it against its source if it was refused."""
+        refused = isinstance(error, LoginRefusedError)
+        record = Record(
+            action="login",
+            outcome=Outcome.DENIED if refused else Outcome.FAILED,
+            principal_id=error.principal_id if isinstance(error, LoginRefusedError) else "",
+            protocol=attempt.wire.value,
+            client_address=attempt.client.address,
+            rule=error.reason if isinstance(error, LoginRefusedError) else "",
+            error=type(error).__name__,
+            client_software=attempt.client.software,
+            login_name=attempt.name[:NAME_LIMIT_CHARS],
+        )
+        try:
+            with self._journal.begin() as tx:
+                if isinstance(error, LoginRefusedError) and error.reason != THROTTLED:
+                    self._throttle.failed(tx, attempt.name, attempt.client.address)
+                self._journal.append(tx, record)
+        except StorageError as failure:
+            raise AuditUnavailableError("Nobody can log in: the audit record fails.") from failure
+
+
+def session_record(
+    action: str, outcome: Outcome, session: Session, *, rule: str = "", error: str = ""
+) -> Record:
+    """Return a record about the session itself."""
+    return Record(
+        action=action,
+        outcome=outcome,
+        principal_id=session.principal.id,
+        principal_name=session.principal.name,
+        session=session.id,
+        protocol=session.wire.value,
+        client_address=session.client.address,
+        client_software=session.client.software,
+        rule=rule,
+        error=error,
+    )

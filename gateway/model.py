@@ -1,0 +1,233 @@
+"""The nouns that every layer shares: principals, sessions, nodes, actions, and the clock.
+
+Plain frozen records and enumerations; no behaviour beyond what their fields say, no I/O.
+Imports only ``gateway.paths``.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol as TypingProtocol
+
+from gateway.paths import VirtualPath
+
+Clock = Callable[[], int]
+"""Returns the current time as microseconds since 1970-01-01 UTC."""
+
+SECOND_US = 1_000_000
+
+
+def system_clock() -> int:
+    """Return the machine's time in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+class Transaction(TypingProtocol):
+    """A catalog transaction in progress.
+
+    Opaque above ``backends.catalog``: the layers between only hand it on, so that an operation
+    and its audit record are committed together or not at all.
+    """
+
+    @property
+    def writable(self) -> bool:
+        """Whether this transaction may change rows (it then holds the write lock)."""
+
+
+class UnitOfWork(TypingProtocol):
+    """Opens catalog transactions; implemented by ``backends.catalog.engine.Catalog``."""
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        """Return a durable write transaction: commits on a clean exit, else rolls back."""
+
+    def snapshot(self) -> AbstractContextManager[Transaction]:
+        """Return a read-only view of one moment; never blocks writers."""
+
+
+class Action(enum.StrEnum):
+    """What policy decides on (and what an audit record names)."""
+
+    LIST = "list"
+    READ = "read"
+    CREATE = "create"
+    WRITE = "write"
+    DELETE = "delete"
+    MOVE = "move"
+    LOCK = "lock"
+    RESTORE = "restore"
+    PURGE = "purge"
+
+
+class Wire(enum.StrEnum):
+    """The protocol by which a principal came in."""
+
+    WEBDAV = "webdav"
+    SFTP = "sftp"
+    ADMIN = "admin"
+
+
+class Factor(enum.StrEnum):
+    """What proved an identity."""
+
+    PASSWORD = "password"  # noqa: S105  a factor's name, not a secret
+    SSH_KEY = "ssh_key"
+    DEVICE_PASSWORD = "device_password"  # noqa: S105  a factor's name, not a secret
+    TOTP = "totp"
+    LEASE = "lease"
+
+
+class Outcome(enum.StrEnum):
+    """How an audited operation ended."""
+
+    OK = "ok"
+    DENIED = "denied"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+
+
+class Kind(enum.StrEnum):
+    """What a node is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated identity.
+
+    ``id`` is the directory's immutable id. ``memberships`` are the directory's groups as
+    normalised by ``auth.directory.membership``; policy maps them to its own groups, so that a
+    reload of the policy takes effect on living sessions.
+    """
+
+    id: str
+    name: str
+    display_name: str = ""
+    memberships: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The other end of a connection: numeric IP address and the software's own name for itself."""
+
+    address: str
+    software: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to come in; what it holds depends on how the client asked.
+
+    HTTP Basic and SSH's password method send ``secret``: the password followed directly by the
+    six digits. Keyboard-interactive sends ``password`` and ``code``. ``ssh_key`` is an OpenSSH
+    public key line ("type base64") whose signature has been verified.
+    """
+
+    name: str
+    wire: Wire
+    client: Client
+    secret: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
+    ssh_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One authenticated conversation. Times are microseconds since 1970 UTC.
+
+    ``last_active_us`` is what was stored when this record was read; the store holds the truth.
+    """
+
+    id: str
+    principal: Principal
+    wire: Wire
+    client: Client
+    factors: frozenset[Factor]
+    opened_us: int
+    last_active_us: int
+    idle_timeout_s: int
+    ends_us: int
+
+    @property
+    def idle_deadline_us(self) -> int:
+        """When the session idles out unless activity comes first."""
+        return self.last_active_us + self.idle_timeout_s * SECOND_US
+
+    def over(self, now_us: int) -> str:
+        """Return ``""`` while the session lives, else why it is over: ``idle`` or ``absolute``."""
+        if now_us >= self.ends_us:
+            return "absolute"
+        return "idle" if now_us >= self.idle_deadline_us else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyName:
+    """A WebDAV property's expanded name."""
+
+    namespace: str
+    local: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What the door tells about a node.
+
+    ``node_id`` and ``version_id`` are lower-case hex; the root ``/`` and folders have no version.
+    ``size_bytes`` is plaintext. ``properties`` holds dead properties (name → the property element
+    as serialised XML) and is empty unless they were asked for.
+    """
+
+    path: VirtualPath
+    kind: Kind
+    node_id: str = ""
+    version_id: str = ""
+    size_bytes: int = 0
+    created_us: int = 0
+    modified_us: int = 0
+    properties: dict[PropertyName, str] = field(default_factory=dict)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the node is a folder."""
+        return self.kind is Kind.FOLDER
+
+    @property
+    def name(self) -> str:
+        """The node's name; empty for the root."""
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A share's space. ``quota_bytes`` None: bounded only by the disk, ``available_bytes``."""
+
+    used_bytes: int
+    available_bytes: int
+    quota_bytes: int | None
+    node_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockInfo:
+    """A WebDAV lock (RFC 4918 section 6).
+
+    ``token`` is a ``urn:uuid:``; it is empty when the asker does not own the lock. ``owner`` is
+    the client's own owner element as serialised XML.
+    """
+
+    token: str
+    path: VirtualPath
+    principal_id: str
+    principal_name: str
+    exclusive: bool
+    depth_infinity: bool
+    owner: str
+    timeout_s: int
+    expires_us: int

@@ -1,0 +1,137 @@
+"""Bodies of the operations on content: opening for reading and writing, and committing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.draft import Draft, SealedContent
+from backends.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    IsAFolderError,
+    NotFoundError,
+    ParentMissingError,
+)
+from backends.vault import Node
+from gateway.handles import Source, Target, Terms, WriteHandle
+from gateway.model import Action, Kind, NodeInfo
+from gateway.operations.operation import Operation
+from gateway.paths import VirtualPath
+
+ABSENT = ""
+"""The ``base`` of a write that must find no file of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a write begins with."""
+
+    info: NodeInfo
+    draft: Draft
+    target: Target
+
+
+def open_read(op: Operation, path: VirtualPath) -> tuple[NodeInfo, Source]:
+    """Return a file's content, its manifest verified; the session's own unfinished one first."""
+    writing = op.own_write(path)
+    if writing is None or writing.kept:
+        op.allow(Action.READ, path)
+    else:
+        op.allow_stat(path, own=True)
+    if writing is not None:
+        return writing.present_info, writing
+    node = op.require(path)
+    if node.is_folder:
+        raise IsAFolderError("This is a folder, not a file.")
+    return node.info(), op.vault.open_content(op.tx, node)
+
+
+def open_write(
+    op: Operation, path: VirtualPath, terms: Terms, *, create: bool, keep: bool
+) -> Opening:
+    """Return a draft for the file at ``path``, new or present."""
+    lineage = op.lineage(path)
+    node = lineage[-1] if len(lineage) == len(path.parts) else None
+    op.allow(Action.CREATE if node is None else Action.WRITE, path)
+    if node is None and not create:
+        raise NotFoundError("There is no such file.")
+    if node is not None:
+        op.concerns(node)
+        if not terms.replace:
+            raise AlreadyExistsError("A file or folder of that name exists already.")
+        if node.is_folder:
+            raise IsAFolderError("This is a folder, not a file.")
+    _require_base(node, terms)
+    folder = op.folder_for(path, lineage)
+    op.require_unlocked(lineage, membership=False)
+    op.vault.check_room(op.tx, folder.share, terms.expected_size or 0)
+    base = op.vault.open_content(op.tx, node) if keep and node is not None else None
+    return Opening(
+        info=_new_info(path, op.now_us) if node is None else node.info(),
+        draft=op.vault.draft(folder.share, base),
+        target=Target(
+            folder.share.name, folder.id, path.name, None if node is None else node.id
+        ),
+    )
+
+
+def commit(op: Operation, handle: WriteHandle, sealed: SealedContent | None) -> NodeInfo:
+    """Make ``sealed`` the current content where the handle's target lies now.
+
+    ``sealed`` None: nothing was changed, and the file stays as it is. Policy, locks and the
+    client's conditions are judged again, because all may have changed during a long upload.
+    """
+    folder, node = _committed_place(op, handle)
+    path = folder.path.child(handle.target.name) if node is None else node.path
+    op.path = path
+    op.action = Action.CREATE.value if node is None else Action.WRITE.value
+    op.bytes = handle.received_bytes
+    op.allow(Action.CREATE if node is None else Action.WRITE, path)
+    if node is not None:
+        op.concerns(node)
+        if not handle.terms.replace:
+            raise AlreadyExistsError("Somebody else has made a file of that name meanwhile.")
+        if node.is_folder:
+            raise IsAFolderError("Somebody else has made a folder of that name meanwhile.")
+    _require_base(node, handle.terms)
+    op.require_unlocked(op.lineage(path), membership=False)
+    modified_us = op.now_us if handle.modified_us is None else handle.modified_us
+    author = op.principal_id
+    if node is None:
+        assert sealed is not None
+        node = op.vault.add_file(
+            op.tx, folder, path.name, sealed, modified_us=modified_us, author=author
+        )
+    elif sealed is not None:
+        node = op.vault.add_version(
+            op.tx, node, sealed, modified_us=modified_us, author=author
+        )
+    elif handle.modified_us is not None:
+        node = op.vault.set_modified(op.tx, node, handle.modified_us)
+    op.concerns(node)
+    return node.info()
+
+
+def _committed_place(op: Operation, handle: WriteHandle) -> tuple[Node, Node | None]:
+    """Return the folder and, if there is one, the file that a commit goes to."""
+    target = handle.target
+    folder = op.vault.locate(op.tx, target.share, target.folder_id)
+    if target.node_id is not None:
+        node = op.vault.locate(op.tx, target.share, target.node_id)
+        if node is not None:
+            parent = op.vault.locate(op.tx, target.share, node.row.parent_id)
+            assert parent is not None
+            return parent, node
+    if folder is None:
+        raise ParentMissingError("The folder was deleted while the file was being written.")
+    return folder, op.find(folder.path.child(target.name))
+
+
+def _require_base(node: Node | None, terms: Terms) -> None:
+    present = ABSENT if node is None else node.row.version_id.hex()
+    if terms.base is not None and terms.base != present:
+        raise ConflictError("The file has changed since you opened it; look at it again first.")
+
+
+def _new_info(path: VirtualPath, now_us: int) -> NodeInfo:
+    return NodeInfo(path, Kind.FILE, created_us=now_us, modified_us=now_us)

@@ -1,0 +1,186 @@
+"""One operation on its way through the door: whom it is for, what it asked, what to record.
+
+Holds no transaction logic (that is the monitor's) and touches no storage of its own accord.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from auth.policy import Decision, Policy, Situation, decide, decide_stat, rules_below
+from backends.catalog import locks
+from backends.errors import NotAFolderError, NotFoundError, ParentMissingError
+from backends.vault import Node, Vault
+from gateway import locking
+from gateway.audit.record import Record
+from gateway.errors import DeniedError
+from gateway.handles import OpenWrites, WriteHandle
+from gateway.model import Action, Outcome, Session, Transaction
+from gateway.paths import VirtualPath
+
+
+@dataclass(slots=True)
+class Operation:
+    """What a body works with. ``decided`` stays false until policy was asked about something."""
+
+    tx: Transaction
+    session: Session
+    vault: Vault
+    policy: Policy
+    situation: Situation
+    tokens: frozenset[str]
+    writes: OpenWrites
+    action: str
+    path: VirtualPath
+    target: VirtualPath | None = None
+    node_id: str = ""
+    version_id: str = ""
+    bytes: int | None = None
+    decided: bool = False
+    rules: list[str] = field(default_factory=list)
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def principal_id(self) -> str:
+        """Who asks."""
+        return self.session.principal.id
+
+    @property
+    def now_us(self) -> int:
+        """The moment that policy and locks are judged at."""
+        return self.situation.now_us
+
+    # Policy
+
+    def allow(self, action: Action, path: VirtualPath) -> None:
+        """Go on only if policy allows ``action`` on ``path``; DeniedError otherwise."""
+        self._judge(decide(self.policy, self.session.principal, action, path, self.situation))
+
+    def allow_stat(self, path: VirtualPath, *, own: bool) -> None:
+        """Go on only if the principal may know of ``path``; ``own``: it made the node itself."""
+        self._judge(
+            decide_stat(self.policy, self.session.principal, path, self.situation, own=own)
+        )
+
+    def allow_change(self, path: VirtualPath, *, own: bool) -> None:
+        """Go on only if the node's times may be set: with write, or with create on an own node."""
+        action = Action.CREATE if own and not self.permits(Action.WRITE, path) else Action.WRITE
+        self.allow(action, path)
+
+    def allow_below(
+        self, action: Action, folder: Node, *, rebased: VirtualPath | None = None
+    ) -> None:
+        """Go on only if ``action`` is allowed on everything below ``folder``.
+
+        With ``rebased``, on where all that would lie if the folder became that path. The tree is
+        walked only if some path rule could decide there differently than on the folder itself.
+        """
+        top = folder.path if rebased is None else rebased
+        if not folder.is_folder or not rules_below(self.policy, self.session.principal, top):
+            return
+        for node in self.vault.descendants(self.tx, folder):
+            self.allow(action, node.path.rebased(folder.path, top))
+
+    def permits(self, action: Action, path: VirtualPath) -> bool:
+        """Return whether policy would allow ``action``, without deciding anything."""
+        return decide(self.policy, self.session.principal, action, path, self.situation).allowed
+
+    def shows(self, node: Node) -> bool:
+        """Return whether a listing may show ``node``."""
+        own = node.row.created_by == self.principal_id
+        return decide_stat(
+            self.policy, self.session.principal, node.path, self.situation, own=own
+        ).allowed
+
+    def _judge(self, decision: Decision) -> None:
+        self.decided = True
+        if not decision.allowed:
+            self.rules = [decision.rule]
+            raise DeniedError(decision.rule)
+        if decision.rule not in self.rules:
+            self.rules.append(decision.rule)
+
+    # Nodes
+
+    def lineage(self, path: VirtualPath) -> list[Node]:
+        """Return the nodes from the share's root towards ``path``; empty for an unknown share.
+
+        A file in the way ends the lineage, as if nothing lay below it.
+        """
+        try:
+            return self.vault.lineage(self.tx, path)
+        except NotAFolderError:
+            return self.lineage(path.parent)
+        except NotFoundError:
+            return []
+
+    def find(self, path: VirtualPath) -> Node | None:
+        """Return the node at ``path``, if there is one."""
+        lineage = self.lineage(path)
+        return lineage[-1] if len(lineage) == len(path.parts) else None
+
+    def require(self, path: VirtualPath) -> Node:
+        """Return the node at ``path``, noted for the record; NotFoundError if there is none."""
+        node = self.find(path)
+        if node is None:
+            raise NotFoundError("There is no such file or folder.")
+        self.concerns(node)
+        return node
+
+    def folder_for(self, path: VirtualPath, lineage: Sequence[Node]) -> Node:
+        """Return the folder that ``path`` lies in; ParentMissingError, NotAFolderError."""
+        if len(lineage) < len(path.parts) - 1 or path.is_share:
+            raise ParentMissingError("The folder for the new file does not exist; create it first.")
+        folder = lineage[len(path.parts) - 2]
+        if not folder.is_folder:
+            raise NotAFolderError("What should be the folder is a file.")
+        return folder
+
+    def own_write(self, path: VirtualPath) -> WriteHandle | None:
+        """Return the file that this session is writing under ``path``, if any."""
+        return self.writes.find(self.session.id, path)
+
+    def concerns(self, node: Node) -> None:
+        """Note which node and version the operation is about."""
+        self.node_id = node.id.hex()
+        self.version_id = node.row.version_id.hex()
+
+    # Locks
+
+    def require_unlocked(self, lineage: Sequence[Node], *, membership: bool) -> None:
+        """Raise LockedError if a lock of someone else binds the last node of ``lineage``."""
+        if locks.any_live(self.tx, self.now_us):
+            rows = locking.covering(self.tx, lineage, self.now_us, membership=membership)
+            locking.require_unlocked(rows, self.principal_id, self.tokens)
+
+    def require_unlocked_below(self, node: Node) -> list[str]:
+        """As ``require_unlocked`` for all below ``node``; return the locks there, by token."""
+        if not locks.any_live(self.tx, self.now_us):
+            return []
+        rows = locks.at_or_below(self.tx, node.id, self.now_us)
+        for row in rows:
+            locking.require_unlocked([row], self.principal_id, self.tokens)
+        return [row.token for row in rows]
+
+    def record(self, outcome: Outcome, error: str = "") -> Record:
+        """Return the operation's audit record."""
+        session = self.session
+        return Record(
+            action=self.action,
+            outcome=outcome,
+            principal_id=session.principal.id,
+            principal_name=session.principal.name,
+            session=session.id,
+            protocol=session.wire.value,
+            client_address=session.client.address,
+            share=self.path.share,
+            node_id=self.node_id,
+            version_id=self.version_id,
+            bytes=self.bytes,
+            rule=", ".join(self.rules),
+            error=error,
+            path=str(self.path),
+            target="" if self.target is None else str(self.target),
+            client_software=session.client.software,
+        )

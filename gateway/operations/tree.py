@@ -1,0 +1,302 @@
+"""Bodies of the operations on names: stat, list, make, delete, move, copy, times, properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from auth.policy import rules_below, visible_shares
+from backends.catalog import locks
+from backends.errors import (
+    AlreadyExistsError,
+    CrossShareError,
+    IntoItselfError,
+    IsAFolderError,
+    NotAFolderError,
+    NotEmptyError,
+    NotFoundError,
+)
+from backends.vault import Node
+from gateway.errors import DeniedError
+from gateway.handles import Target, WriteHandle
+from gateway.model import Action, Kind, NodeInfo, PropertyName, Usage
+from gateway.operations.operation import Operation
+from gateway.paths import ROOT, VirtualPath
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A folder and what it holds, sorted by name."""
+
+    folder: NodeInfo
+    children: list[NodeInfo]
+
+
+def stat(op: Operation, path: VirtualPath, *, properties: bool) -> NodeInfo:
+    """Return what is known of the node."""
+    writing = op.own_write(path)
+    node = None if path.is_root else op.find(path)
+    if node is not None:
+        op.concerns(node)
+    own = writing is not None or (node is not None and node.row.created_by == op.principal_id)
+    try:
+        op.allow_stat(path, own=own)
+    except DeniedError as error:
+        # A drop box tells nobody what others have put there, yet uploading programs look first.
+        if not path.is_root and op.permits(Action.CREATE, path):
+            raise NotFoundError("There is no such file or folder.") from error
+        raise
+    if path.is_root:
+        return NodeInfo(ROOT, Kind.FOLDER)
+    if writing is not None:
+        return writing.present_info
+    if node is None:
+        raise NotFoundError("There is no such file or folder.")
+    return node.info(op.vault.properties(op.tx, node) if properties else None)
+
+
+def scandir(op: Operation, path: VirtualPath, *, properties: bool) -> Listing:
+    """Return the folder and those of its children that the principal may know of."""
+    op.allow(Action.LIST, path)
+    if path.is_root:
+        return _list_shares(op)
+    folder = op.require(path)
+    if not folder.is_folder:
+        raise NotAFolderError("Only a folder can be listed.")
+    nodes = op.vault.children(op.tx, folder)
+    if rules_below(op.policy, op.session.principal, path):
+        nodes = (node for node in nodes if op.shows(node))
+    found = op.vault.properties_of_children(op.tx, folder) if properties else {}
+    children = {node.path.name: node.info(found.get(node.id)) for node in nodes}
+    for writing_path, handle in op.writes.within(op.session.id, path):
+        if writing_path.parent == path:
+            children[writing_path.name] = handle.present_info
+    own_properties = op.vault.properties(op.tx, folder) if properties else None
+    return Listing(folder.info(own_properties), [children[name] for name in sorted(children)])
+
+
+def _list_shares(op: Operation) -> Listing:
+    visible = visible_shares(op.policy, op.session.principal, op.situation)
+    roots = [op.find(VirtualPath((name,))) for name in sorted(visible)]
+    return Listing(
+        NodeInfo(ROOT, Kind.FOLDER), [root.info() for root in roots if root is not None]
+    )
+
+
+def make_folder(op: Operation, path: VirtualPath) -> NodeInfo:
+    """Make an empty folder."""
+    op.allow(Action.CREATE, path)
+    lineage = op.lineage(path)
+    if len(lineage) == len(path.parts) or op.own_write(path) is not None:
+        raise AlreadyExistsError("A file or folder of that name exists already.")
+    folder = op.folder_for(path, lineage)
+    op.require_unlocked(lineage, membership=False)
+    node = op.vault.add_folder(op.tx, folder, path.name, author=op.principal_id)
+    op.concerns(node)
+    return node.info()
+
+
+def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: bool) -> None:
+    """Take a node, with all below it, out of the tree."""
+    op.allow(Action.DELETE, path)
+    writing = op.writes.within(op.session.id, path)
+    lineage = op.lineage(path)
+    if len(lineage) < len(path.parts):
+        handle = op.own_write(path)
+        if handle is None:
+            raise NotFoundError("There is no such file or folder.")
+        _forget(op, [(path, handle)])
+        return
+    node = lineage[-1]
+    op.concerns(node)
+    _require_kind(node, kind)
+    if only_empty and (writing or not op.vault.is_empty(op.tx, node)):
+        raise NotEmptyError("The folder is not empty; delete what it holds first.")
+    op.allow_below(Action.DELETE, node)
+    _remove(op, lineage)
+    _forget(op, writing)
+
+
+def move(op: Operation, source: VirtualPath, target: VirtualPath, *, replace: bool) -> bool:
+    """Give a node a new name; True when nothing of that name existed."""
+    op.allow(Action.MOVE, source)
+    lineage, there = op.lineage(source), op.lineage(target)
+    existing = there[-1] if len(there) == len(target.parts) else None
+    if existing is None:
+        op.allow(Action.CREATE, target)
+    else:
+        op.allow(Action.DELETE if existing.is_folder else Action.WRITE, target)
+    if len(lineage) < len(source.parts):
+        return _move_unfinished(op, source, target, there, replace=replace)
+    node = lineage[-1]
+    op.concerns(node)
+    if source == target:
+        return False
+    if existing is not None and not replace:
+        raise AlreadyExistsError("A file or folder of the new name exists already.")
+    folder = op.folder_for(target, there)
+    _require_same_tree(node, folder)
+    op.allow_below(Action.MOVE, node)
+    op.allow_below(Action.CREATE, node, rebased=target)
+    op.require_unlocked(lineage, membership=True)
+    locks.remove(op.tx, op.require_unlocked_below(node))
+    if existing is not None and not existing.is_folder and not node.is_folder:
+        op.require_unlocked(there, membership=False)
+        updated = op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
+        op.vault.remove_replaced(op.tx, node, author=op.principal_id)
+        op.concerns(updated)
+    else:
+        if existing is not None:
+            op.allow_below(Action.DELETE, existing)
+            _remove(op, there)
+        else:
+            op.require_unlocked(there, membership=False)
+        op.vault.move(op.tx, node, folder, target.name)
+    op.afterwards.append(lambda: op.writes.move(op.session.id, source, target))
+    return existing is None
+
+
+def copy(
+    op: Operation, source: VirtualPath, target: VirtualPath, *, replace: bool, recursive: bool
+) -> bool:
+    """Copy a node, sharing its content; True when nothing of the target's name existed."""
+    op.allow(Action.READ, source)
+    there = op.lineage(target)
+    existing = there[-1] if len(there) == len(target.parts) else None
+    if existing is None:
+        op.allow(Action.CREATE, target)
+    else:
+        op.allow(Action.DELETE if existing.is_folder else Action.WRITE, target)
+    node = op.require(source)
+    if source == target:
+        raise IntoItselfError("A file or folder cannot be copied onto itself.")
+    if existing is not None and not replace:
+        raise AlreadyExistsError("A file or folder of the new name exists already.")
+    folder = op.folder_for(target, there)
+    _require_same_tree(node, folder)
+    if recursive:
+        op.allow_below(Action.READ, node)
+        op.allow_below(Action.LIST, node)
+        op.allow_below(Action.CREATE, node, rebased=target)
+    if existing is not None and not existing.is_folder and not node.is_folder:
+        op.require_unlocked(there, membership=False)
+        op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
+        return False
+    if existing is not None:
+        if node.path.is_within(existing.path):
+            raise IntoItselfError("A folder cannot be replaced by something that lies in it.")
+        op.allow_below(Action.DELETE, existing)
+        _remove(op, there)
+    else:
+        op.require_unlocked(there, membership=False)
+    op.vault.copy(
+        op.tx, node, folder, target.name, author=op.principal_id, deep=recursive
+    )
+    return existing is None
+
+
+def set_times(op: Operation, path: VirtualPath, *, modified_us: int) -> None:
+    """Set the modification time."""
+    handle = op.own_write(path)
+    lineage = op.lineage(path)
+    node = lineage[-1] if len(lineage) == len(path.parts) else None
+    own = handle is not None or (node is not None and node.row.created_by == op.principal_id)
+    op.allow_change(path, own=own)
+    if handle is not None:
+        handle.set_modified(modified_us)
+    elif node is None:
+        raise NotFoundError("There is no such file or folder.")
+    else:
+        op.concerns(node)
+        op.require_unlocked(lineage, membership=False)
+        op.vault.set_modified(op.tx, node, modified_us)
+
+
+def set_properties(
+    op: Operation,
+    path: VirtualPath,
+    *,
+    put: Mapping[PropertyName, str],
+    remove: frozenset[PropertyName],
+    modified_us: int | None,
+) -> None:
+    """Change dead properties, all or none of them."""
+    op.allow(Action.WRITE, path)
+    lineage = op.lineage(path)
+    node = op.require(path)
+    op.require_unlocked(lineage, membership=False)
+    present = op.vault.properties(op.tx, node)
+    kept = {name: value for name, value in present.items() if name not in remove}
+    op.vault.put_properties(op.tx, node, kept | dict(put))
+    if modified_us is not None:
+        op.vault.set_modified(op.tx, node, modified_us)
+
+
+def usage(op: Operation, path: VirtualPath) -> Usage:
+    """Return the space of the share that ``path`` lies in."""
+    op.allow_stat(VirtualPath(path.parts[:1]), own=False)
+    return op.vault.usage(op.tx, path.share)
+
+
+def _require_kind(node: Node, kind: Kind | None) -> None:
+    if kind is Kind.FILE and node.is_folder:
+        raise IsAFolderError("This is a folder, not a file.")
+    if kind is Kind.FOLDER and not node.is_folder:
+        raise NotAFolderError("This is a file, not a folder.")
+
+
+def _require_same_tree(node: Node, folder: Node) -> None:
+    if node.share.id != folder.share.id:
+        raise CrossShareError(
+            "Nothing can be moved or copied from one share to another in one step, because each "
+            "has keys of its own. Download it and upload it there."
+        )
+    if node.is_folder and folder.path.is_within(node.path):
+        raise IntoItselfError("A folder cannot be moved or copied into itself.")
+
+
+def _remove(op: Operation, lineage: list[Node]) -> None:
+    """Remove the last node of ``lineage`` and the locks on and below it."""
+    op.require_unlocked(lineage, membership=True)
+    locks.remove(op.tx, op.require_unlocked_below(lineage[-1]))
+    op.vault.delete(op.tx, lineage[-1], author=op.principal_id)
+
+
+def _forget(op: Operation, writing: list[tuple[VirtualPath, WriteHandle]]) -> None:
+    def drop() -> None:
+        for _, handle in writing:
+            op.writes.remove(op.session.id, handle)
+            handle.forget()
+
+    if writing:
+        op.afterwards.append(drop)
+
+
+def _move_unfinished(
+    op: Operation,
+    source: VirtualPath,
+    target: VirtualPath,
+    there: list[Node],
+    *,
+    replace: bool,
+) -> bool:
+    """Rename a file that this session is still writing and that nobody else sees yet."""
+    handle = op.own_write(source)
+    if handle is None:
+        raise NotFoundError("There is no such file or folder.")
+    existing = there[-1] if len(there) == len(target.parts) else None
+    if existing is not None and not replace:
+        raise AlreadyExistsError("A file or folder of the new name exists already.")
+    if existing is not None and existing.is_folder:
+        raise IsAFolderError("The new name is a folder's.")
+    folder = op.folder_for(target, there)
+    if folder.share.name != handle.target.share:
+        raise CrossShareError("A file that is being written cannot change its share.")
+    node_id = None if existing is None else existing.id
+
+    def retarget() -> None:
+        handle.target = Target(folder.share.name, folder.id, target.name, node_id)
+        op.writes.move(op.session.id, source, target)
+
+    op.afterwards.append(retarget)
+    return existing is None

@@ -1,0 +1,251 @@
+"""Reads SFTP packets for one channel: limits, clean closes, errors and back pressure.
+
+A subclass of asyncssh's private SFTPServerHandler (pinned by ``tests/sftp/test_stock.py``). No
+file operation and no log-in lives here. May import the error tree and ``gateway.status``.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import traceback
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+from asyncssh.constants import (
+    FXP_CLOSE,
+    FXP_FSETSTAT,
+    FXP_FSTAT,
+    FXP_LSTAT,
+    FXP_MKDIR,
+    FXP_OPEN,
+    FXP_OPENDIR,
+    FXP_READ,
+    FXP_READDIR,
+    FXP_REALPATH,
+    FXP_REMOVE,
+    FXP_RENAME,
+    FXP_RMDIR,
+    FXP_SETSTAT,
+    FXP_STAT,
+    FXP_WRITE,
+)
+from asyncssh.packet import PacketDecodeError, SSHPacket
+from asyncssh.sftp import SFTPLimits, SFTPServerHandler
+
+from gateway.errors import SealgateError
+from gateway.sftp.files import VirtualFiles
+from gateway.status import sftp_code
+
+if TYPE_CHECKING:
+    from gateway.sftp.connection import SftpConnection
+
+log = logging.getLogger(__name__)
+
+_COPY_BLOCK_BYTES = 256 * 1024
+
+_SERVED: frozenset[int | bytes] = frozenset(
+    {
+        FXP_OPEN,
+        FXP_CLOSE,
+        FXP_READ,
+        FXP_WRITE,
+        FXP_LSTAT,
+        FXP_FSTAT,
+        FXP_SETSTAT,
+        FXP_FSETSTAT,
+        FXP_OPENDIR,
+        FXP_READDIR,
+        FXP_REMOVE,
+        FXP_MKDIR,
+        FXP_RMDIR,
+        FXP_REALPATH,
+        FXP_STAT,
+        FXP_RENAME,
+        b"posix-rename@openssh.com",
+        b"statvfs@openssh.com",
+        b"fstatvfs@openssh.com",
+        b"lsetstat@openssh.com",
+        b"limits@openssh.com",
+        b"copy-data",
+    }
+)
+"""What is answered; an extension that a later asyncssh brings stays off until it is listed."""
+
+
+def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
+    """Return the method named ``step`` raising nothing but what may be shown to a client.
+
+    The stock handler sends the text of any exception it does not know, which could tell a client
+    about paths, keys or queries.
+    """
+
+    async def guarded(self: FilesHandler, packet: SSHPacket) -> object:
+        try:
+            return await getattr(self, step)(packet)
+        except (asyncssh.SFTPError, PacketDecodeError):
+            raise
+        except SealgateError as error:
+            raise asyncssh.SFTPError(sftp_code(error), str(error)) from error
+        except Exception as error:
+            # Neither the reply nor the log carries the text: it may hold a file name.
+            request = secrets.token_hex(4)
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request %s failed with %s at\n%s", request, type(error).__name__, where)  # noqa: TRY400
+            raise asyncssh.SFTPFailure(f"Internal error; tell support: {request}.") from error
+
+    return guarded
+
+
+class FilesHandler(SFTPServerHandler):
+    """The server's side of one ``sftp`` channel."""
+
+    # fsync is not announced: see VirtualFiles.fsync. Neither are links and the stock server's
+    # ranges@asyncssh.com, which asks a file object for a descriptor of the host.
+    _extensions: list[tuple[bytes, bytes]] = [  # noqa: RUF012  the library's own shape
+        (b"posix-rename@openssh.com", b"1"),
+        (b"statvfs@openssh.com", b"2"),
+        (b"fstatvfs@openssh.com", b"2"),
+        (b"lsetstat@openssh.com", b"1"),
+        (b"limits@openssh.com", b"1"),
+        (b"copy-data", b"1"),
+    ]
+
+    def __init__(
+        self,
+        connection: SftpConnection,
+        files: VirtualFiles,
+        reader: asyncssh.SSHReader[bytes],
+        writer: asyncssh.SSHWriter[bytes],
+    ) -> None:
+        super().__init__(files, reader, writer, sftp_version=3)
+        self._connection = connection
+        self._files = files
+        self._settings = connection.service.settings
+
+    @property
+    def open_files(self) -> int:
+        """How many files the client has open on this channel."""
+        return len(self._file_handles)
+
+    @property
+    def open_handles(self) -> int:
+        """How many files and folders the client has open on this channel."""
+        return len(self._file_handles) + len(self._dir_handles)
+
+    async def run(self) -> None:
+        """Serve the channel until it ends; then give up whatever is still open."""
+        try:
+            await super().run()
+        finally:
+            await self._give_up()
+
+    async def _cleanup(self, exc: Exception | None) -> None:
+        await self._give_up()
+        # The stock handler sends no exit status, which scp takes for a failure.
+        self._files.channel.exit(0 if exc is None else 1)
+        await super()._cleanup(exc)
+
+    async def _give_up(self) -> None:
+        """Abort every open file: only an SSH_FXP_CLOSE commits, never an end of the wire."""
+        while self._file_handles:
+            _, file = self._file_handles.popitem()
+            try:
+                await self._files.close(file)
+            except Exception as error:  # noqa: BLE001  one failure must not keep the others open
+                log.error("giving up an open file failed with %s", type(error).__name__)  # noqa: TRY400
+        self._dir_handles.clear()
+
+    async def recv_packet(self) -> SSHPacket:
+        """Return the next packet; ends the channel when it is longer than one may be."""
+        assert self._reader is not None
+        size = int.from_bytes(await self._reader.readexactly(4), "big")
+        if size > self._settings.packet_limit_bytes:
+            raise asyncssh.SFTPBadMessage("The packet is longer than this server takes.")
+        return SSHPacket(await self._reader.readexactly(size))
+
+    async def _process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        await super()._process_packet(pkttype, pktid, packet)
+        # The stock handler reads on while replies pile up for a client that takes none.
+        if self._writer is not None:
+            await self._writer.drain()
+            await self._connection.until_writable()
+        self._connection.request_answered()
+
+    def _require_free_handle(self) -> None:
+        if self._connection.draining:
+            raise asyncssh.SFTPFailure("The server is about to restart; connect again.")
+        if self._connection.open_handles >= self._settings.max_handles_per_session:
+            raise asyncssh.SFTPFailure("Too many files are open; close some.")
+
+    async def _process_open(self, packet: SSHPacket) -> bytes:
+        self._require_free_handle()
+        return await super()._process_open(packet)
+
+    async def _process_opendir(self, packet: SSHPacket) -> bytes:
+        """List at once, so that a missing folder fails here and not at the first READDIR."""
+        path = packet.get_string()
+        packet.check_end()
+        self._require_free_handle()
+        entries = await self._files.listing(path)
+        handle = self._get_next_handle()
+        self._dir_handles[handle] = _each(entries)
+        return handle
+
+    async def _process_close(self, packet: SSHPacket) -> None:
+        """Commit: this is the one place that a client's own, clean close comes through."""
+        handle = packet.get_string()
+        packet.check_end()
+        file = self._file_handles.pop(handle, None)
+        if file is not None:
+            await self._files.finish(file)
+        elif self._dir_handles.pop(handle, None) is None:
+            raise asyncssh.SFTPInvalidHandle("Not an open handle.")
+
+    async def _process_limits(self, packet: SSHPacket) -> SFTPLimits:
+        packet.check_end()
+        return SFTPLimits(
+            self._settings.packet_limit_bytes,
+            self._settings.read_limit_bytes,
+            self._settings.write_limit_bytes,
+            self._settings.max_handles_per_session,
+        )
+
+    async def _process_copy_data(self, packet: SSHPacket) -> None:
+        """Copy between two open files (draft-ietf-secsh-filexfer-extensions-00 section 7).
+
+        What to copy is fixed before the first byte: a source that grows meanwhile, perhaps by
+        this very copy, cannot keep it going.
+        """
+        source_handle, source_at = packet.get_string(), packet.get_uint64()
+        length = packet.get_uint64()
+        target_handle, target_at = packet.get_string(), packet.get_uint64()
+        packet.check_end()
+        source = self._file_handles.get(source_handle)
+        target = self._file_handles.get(target_handle)
+        if source is None or target is None or source is target:
+            raise asyncssh.SFTPInvalidHandle("Not two open files.")
+        size = (await self._files.fstat(source)).size or 0
+        end = max(size, source_at) if length == 0 else min(size, source_at + length)
+        while source_at < end and self._writer and not self._writer.is_closing():
+            want = min(_COPY_BLOCK_BYTES, end - source_at, self._settings.read_limit_bytes)
+            data = await self._files.read(source, source_at, want)
+            if not data:
+                break
+            await self._files.write(target, target_at, data)
+            source_at += len(data)
+            target_at += len(data)
+
+    # The stock table holds functions, not names: without a table of our own no override would
+    # be reached. What is not served is answered "unsupported".
+    _packet_handlers: dict[int | bytes, Any] = {  # noqa: RUF012  the library's own shape
+        request: _guarded(step.__name__)
+        for request, step in SFTPServerHandler._packet_handlers.items()  # noqa: SLF001
+        if request in _SERVED and step is not None
+    }
+
+
+async def _each(entries: list[asyncssh.SFTPName]) -> AsyncIterator[asyncssh.SFTPName]:
+    for entry in entries:
+        yield entry

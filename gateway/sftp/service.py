@@ -1,0 +1,82 @@
+"""What all connections of one SFTP listener share: the monitor, the threads, the head count.
+
+No protocol lives here. May import the door's types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING
+
+from gateway.model import Session
+from gateway.sftp.settings import SftpSettings
+from gateway.sftp.workers import Workers
+
+if TYPE_CHECKING:
+    from gateway.monitor import Monitor
+    from gateway.sftp.connection import SftpConnection
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One listener's shared state; used on its event loop alone."""
+
+    def __init__(self, monitor: Monitor, settings: SftpSettings) -> None:
+        self.monitor = monitor
+        self.settings = settings
+        self.workers = Workers(settings.transfer_threads, settings.login_threads)
+        self.draining = False
+        self.connections: dict[SftpConnection, None] = {}
+        self._pending: dict[SftpConnection, str] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    def admit(self, connection: SftpConnection, address: str) -> bool:
+        """Return whether a new connection may stay; makes room by dropping an idle stranger.
+
+        The victim is the oldest that has not logged in, of the address that has the most of
+        them: whoever floods displaces only themselves.
+        """
+        if self.draining or len(self.connections) >= self.settings.max_connections:
+            return False
+        if len(self._pending) >= self.settings.max_pending_logins:
+            busiest = Counter(self._pending.values()).most_common(1)[0][0]
+            victim = next(held for held, where in self._pending.items() if where == busiest)
+            del self._pending[victim]
+            victim.abort()
+        self.connections[connection] = None
+        self._pending[connection] = address
+        return True
+
+    def logged_in(self, connection: SftpConnection) -> None:
+        """Note that a connection is no stranger any more."""
+        self._pending.pop(connection, None)
+
+    def gone(self, connection: SftpConnection) -> None:
+        """Note that a connection is over."""
+        self._pending.pop(connection, None)
+        self.connections.pop(connection, None)
+
+    async def leave(self, session: Session) -> None:
+        """Tell the monitor that a connection has left its session; the last one ends it.
+
+        A failure is logged, since nobody is left to be told: the session then idles out.
+        """
+        try:
+            await self.workers.door(self.monitor.end, session, "disconnected")
+        except Exception as error:  # noqa: BLE001  see above
+            log.error("leaving session %s failed with %s", session.id, type(error).__name__)  # noqa: TRY400
+
+    def spawn(self, job: Coroutine[object, object, None]) -> None:
+        """Run ``job`` to its end even when the connection that asked for it is gone."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    async def settle(self) -> None:
+        """Wait until every spawned job is done."""
+        while self._jobs:
+            await asyncio.wait(set(self._jobs))

@@ -1,0 +1,28 @@
+#!/bin/bash
+# Installs the programs that the tests run: real clients, a directory server, systemd's checker.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+    cadaver        # WebDAV, by commands
+    curl           # WebDAV, one request at a time
+    davfs2         # WebDAV, mounted
+    fuse3          # lets sshfs and davfs2 mount
+    ldap-utils     # fills and asks the test directory
+    lftp           # SFTP, mirrors trees
+    litmus         # the WebDAV conformance suite
+    openssh-client # sftp, scp, ssh-keygen
+    openssh-server # the peer of bench/
+    procps         # pgrep, for scripts
+    putty-tools    # psftp, the SFTP of PuTTY and WinSCP
+    rclone         # WebDAV, syncs trees
+    slapd          # the directory for the LDAP tests
+    sshfs          # SFTP, mounted
+    systemd        # systemd-analyze, which checks systemd/sealgate.service
+)
+scripts/apt-install.sh "${packages[@]}"
+
+# Containers often lack the device node although the kernel has FUSE.
+if [ ! -e /dev/fuse ] && [ "$(id -u)" -eq 0 ]; then
+    mknod -m 666 /dev/fuse c 10 229 || true
+fi

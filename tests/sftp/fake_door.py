@@ -1,0 +1,396 @@
+"""A door without storage, policy or audit trail: a tree in memory that writes down what it did.
+
+It keeps the promises of ``gateway.monitor`` and ``gateway.handles`` that the SFTP front end
+relies on, so that the front end can be tested alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from auth.errors import LoginRefusedError
+from backends.errors import (
+    AlreadyExistsError,
+    IsAFolderError,
+    NotAFolderError,
+    NotEmptyError,
+    NotFoundError,
+    ParentMissingError,
+    QuotaExceededError,
+)
+from gateway.errors import DeniedError, SessionEndedError
+from gateway.model import (
+    SECOND_US,
+    Attempt,
+    Client,
+    Factor,
+    Kind,
+    NodeInfo,
+    Principal,
+    Session,
+    Usage,
+    Wire,
+)
+from gateway.paths import VirtualPath
+
+if TYPE_CHECKING:
+    from gateway.handles import ReadHandle, WriteHandle
+    from gateway.monitor import Door, Monitor
+
+PASSWORD = "correct horse"
+CODE = "123456"
+QUOTA_BYTES = 64 * 1024 * 1024
+START_US = 1_700_000_000 * SECOND_US
+
+
+@dataclass(slots=True)
+class SteppedClock:
+    """A clock that moves only when told."""
+
+    now_us: int = START_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        self.now_us += int(seconds * SECOND_US)
+
+
+@dataclass(slots=True)
+class Node:
+    """A file or folder: ``content`` None makes it a folder."""
+
+    content: bytes | None
+    modified_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class FakeListing:
+    folder: NodeInfo
+    children: list[NodeInfo]
+
+
+@dataclass
+class FakeMonitor:
+    """Accepts ``PASSWORD`` with ``CODE``, and listed keys; keeps everything that was said."""
+
+    clock: SteppedClock = field(default_factory=SteppedClock)
+    keys: dict[str, str] = field(default_factory=dict)
+    key_needs_code: bool = False
+    idle_timeout_s: int = 600
+    tree: dict[VirtualPath, Node] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    connections: Counter[str] = field(default_factory=Counter)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    refusals: list[tuple[str, Client, bool]] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+    open_writers: int = 0
+    drafts: dict[tuple[str, VirtualPath], FakeWriting] = field(default_factory=dict)
+    fault: Callable[[str], None] = lambda _operation: None
+    login_gate: threading.Event = field(default_factory=threading.Event)
+    mutex: threading.RLock = field(default_factory=threading.RLock)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.login_gate.set()
+        for text in ("/", "/share"):
+            self.tree[VirtualPath.resolve(text)] = Node(None, self.clock())
+
+    def facade(self) -> Monitor:
+        """Return this under the real monitor's type."""
+        return cast("Monitor", self)
+
+    # gateway.monitor.Monitor
+
+    def login(self, attempt: Attempt) -> Session:
+        assert self.login_gate.wait(20)
+        with self.mutex:
+            self.attempts.append(attempt)
+            if attempt.ssh_key:
+                good = self.keys.get(attempt.name) == attempt.ssh_key
+                if good and self.key_needs_code and attempt.code != CODE:
+                    raise LoginRefusedError("code-wrong")
+            else:
+                said = attempt.secret or attempt.password + attempt.code
+                good = attempt.name == "alice" and said == PASSWORD + CODE
+            if not good:
+                raise LoginRefusedError("wrong-password")
+            now = self.clock()
+            session = Session(
+                id=f"s{next(self.numbers)}",
+                principal=Principal(id="1", name=attempt.name),
+                wire=Wire.SFTP,
+                client=attempt.client,
+                factors=frozenset({Factor.PASSWORD}),
+                opened_us=now,
+                last_active_us=now,
+                idle_timeout_s=self.idle_timeout_s,
+                ends_us=now + 12 * 3600 * SECOND_US,
+            )
+            self.sessions[session.id] = session
+            self.connections[session.id] += 1
+            return session
+
+    def key_may_log_in(self, name: str, ssh_key: str, client: Client) -> bool:
+        self.queries.append(ssh_key)
+        return self.keys.get(name) == ssh_key
+
+    def bind(self, session: Session) -> Door:
+        return cast("Door", FakeDoor(self, session))
+
+    def deadline_us(self, session: Session) -> int | None:
+        with self.mutex:
+            held = self.sessions.get(session.id)
+            return min(held.idle_deadline_us, held.ends_us) if held else None
+
+    def end(self, session: Session, reason: str) -> None:
+        with self.mutex:
+            self.connections[session.id] -= 1
+            if self.connections[session.id] <= 0:
+                self.expire(session, reason)
+
+    def expire(self, session: Session, reason: str) -> None:
+        with self.mutex:
+            if self.sessions.pop(session.id, None):
+                self.ended.append((session.id, reason))
+
+    def refused(
+        self, client: Client, wire: Wire, what: str, session: Session | None = None
+    ) -> None:
+        assert wire is Wire.SFTP
+        self.refusals.append((what, client, session is not None))
+
+    # For tests
+
+    def put(self, path: str, content: bytes | None) -> None:
+        self.tree[VirtualPath.resolve(path)] = Node(content, self.clock())
+
+    def content(self, path: str) -> bytes | None:
+        node = self.tree.get(VirtualPath.resolve(path))
+        return node.content if node else None
+
+    def touch(self, session: Session, operation: str, *, activity: bool = True) -> None:
+        """Do what every operation of the door begins with."""
+        with self.mutex:
+            held = self.sessions.get(session.id)
+            if held is None or held.over(self.clock()):
+                raise SessionEndedError("idle")
+            if activity:
+                self.sessions[session.id] = replace(held, last_active_us=self.clock())
+        self.fault(operation)
+
+
+@dataclass(slots=True)
+class FakeDoor:
+    """The operations of ``gateway.monitor.Door`` that SFTP calls."""
+
+    monitor: FakeMonitor
+    session: Session
+
+    def _node(self, path: VirtualPath) -> Node:
+        draft = self.monitor.drafts.get((self.session.id, path))
+        if draft is not None:
+            when = draft.present_info.modified_us
+            return Node(bytes(draft.content), when)
+        found = self.monitor.tree.get(path)
+        if found is None:
+            raise NotFoundError("No such file or folder.")
+        return found
+
+    def _info(self, path: VirtualPath) -> NodeInfo:
+        node = self._node(path)
+        kind = Kind.FOLDER if node.content is None else Kind.FILE
+        size = len(node.content or b"")
+        return NodeInfo(path, kind, size_bytes=size, modified_us=node.modified_us)
+
+    def _children(self, path: VirtualPath) -> list[VirtualPath]:
+        return sorted(
+            (one for one in self.monitor.tree if one != path and one.parent == path), key=str
+        )
+
+    def _room(self, path: VirtualPath) -> None:
+        parent = self.monitor.tree.get(path.parent)
+        if parent is None:
+            raise ParentMissingError("The folder does not exist.")
+        if path.parent.is_root:
+            raise DeniedError("shares are configured")
+
+    def stat(self, path: VirtualPath, *, properties: bool = False) -> NodeInfo:
+        self.monitor.touch(self.session, "stat", activity=False)
+        return self._info(path)
+
+    def scandir(self, path: VirtualPath, *, properties: bool = False) -> FakeListing:
+        self.monitor.touch(self.session, "scandir")
+        folder = self._info(path)
+        if not folder.is_folder:
+            raise NotAFolderError("A file has no entries.")
+        return FakeListing(folder, [self._info(one) for one in self._children(path)])
+
+    def open_read(self, path: VirtualPath) -> ReadHandle:
+        self.monitor.touch(self.session, "open_read")
+        info = self._info(path)
+        if info.is_folder:
+            raise IsAFolderError("A folder cannot be read.")
+        content = self._node(path).content
+        assert content is not None
+        return cast("ReadHandle", FakeReading(self, info, content))
+
+    def open_write(
+        self, path: VirtualPath, *, create: bool = True, replace: bool = True, keep: bool = False
+    ) -> WriteHandle:
+        self.monitor.touch(self.session, "open_write")
+        present = self.monitor.tree.get(path)
+        if present is None:
+            if not create:
+                raise NotFoundError("No such file.")
+            self._room(path)
+            info = NodeInfo(path, Kind.FILE, modified_us=self.monitor.clock())
+            return cast(
+                "WriteHandle", FakeWriting(self, info, bytearray(), created=True, kept=keep)
+            )
+        if present.content is None:
+            raise IsAFolderError("A folder cannot be written.")
+        if not replace:
+            raise AlreadyExistsError("The file exists.")
+        content = bytearray(present.content if keep else b"")
+        return cast(
+            "WriteHandle", FakeWriting(self, self._info(path), content, created=False, kept=keep)
+        )
+
+    def mkdir(self, path: VirtualPath) -> NodeInfo:
+        self.monitor.touch(self.session, "mkdir")
+        if path in self.monitor.tree:
+            raise AlreadyExistsError("The name is taken.")
+        self._room(path)
+        self.monitor.tree[path] = Node(None, self.monitor.clock())
+        return self._info(path)
+
+    def delete(
+        self, path: VirtualPath, *, kind: Kind | None = None, only_empty: bool = False
+    ) -> None:
+        self.monitor.touch(self.session, "delete")
+        info = self._info(path)
+        if kind is not None and info.kind is not kind:
+            raise NotAFolderError("no") if kind is Kind.FOLDER else IsAFolderError("no")
+        if only_empty and self._children(path):
+            raise NotEmptyError("The folder is not empty.")
+        del self.monitor.tree[path]
+
+    def move(self, source: VirtualPath, target: VirtualPath, *, replace: bool = False) -> bool:
+        self.monitor.touch(self.session, "move")
+        self._node(source)
+        present = target in self.monitor.tree
+        if present and not replace:
+            raise AlreadyExistsError("The name is taken.")
+        self._room(target)
+        for path in [one for one in self.monitor.tree if one.is_within(source)]:
+            self.monitor.tree[path.rebased(source, target)] = self.monitor.tree.pop(path)
+        return not present
+
+    def set_times(self, path: VirtualPath, *, modified_us: int) -> None:
+        self.monitor.touch(self.session, "set_times")
+        self._node(path).modified_us = modified_us
+
+    def usage(self, path: VirtualPath) -> Usage:
+        self.monitor.touch(self.session, "usage", activity=False)
+        used = sum(len(node.content or b"") for node in self.monitor.tree.values())
+        return Usage(used, 10 * QUOTA_BYTES, QUOTA_BYTES, len(self.monitor.tree))
+
+
+@dataclass(slots=True)
+class FakeReading:
+    """A ``gateway.handles.ReadHandle``."""
+
+    door: FakeDoor
+    info: NodeInfo
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self.door.monitor.touch(self.door.session, "read")
+        return self.content[offset : offset + size]
+
+    def close(self, *, complete: bool = True) -> None:
+        self.door.monitor.events.append(("close", "complete" if complete else "cut"))
+
+
+@dataclass(slots=True)
+class FakeWriting:
+    """A ``gateway.handles.WriteHandle``."""
+
+    door: FakeDoor
+    info: NodeInfo
+    content: bytearray
+    created: bool
+    kept: bool
+    modified_us: int | None = None
+    over: bool = False
+    changed: bool = False
+
+    def __post_init__(self) -> None:
+        self.changed = self.created or not self.kept
+        self.door.monitor.open_writers += 1
+        self.door.monitor.drafts[self.door.session.id, self.info.path] = self
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    @property
+    def present_info(self) -> NodeInfo:
+        when = self.info.modified_us if self.modified_us is None else self.modified_us
+        return replace(self.info, size_bytes=self.size_bytes, modified_us=when)
+
+    def _grow(self, size_bytes: int) -> None:
+        if size_bytes > QUOTA_BYTES:
+            raise QuotaExceededError("The share's quota does not hold that much more.")
+        if size_bytes > len(self.content):
+            self.content.extend(bytes(size_bytes - len(self.content)))
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        self.door.monitor.touch(self.door.session, "write")
+        self._grow(offset + len(data))
+        self.changed = True
+        self.content[offset : offset + len(data)] = data
+        self.door.monitor.events.append(("write", str(self.info.path)))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return bytes(self.content[offset : offset + size])
+
+    def truncate(self, size_bytes: int) -> None:
+        self.door.monitor.touch(self.door.session, "truncate")
+        self._grow(size_bytes)
+        self.changed = True
+        del self.content[size_bytes:]
+
+    def set_modified(self, modified_us: int) -> None:
+        self.modified_us = modified_us
+
+    def commit(self) -> NodeInfo:
+        self.door.monitor.touch(self.door.session, "commit")
+        self._close("commit" if self.changed else "unchanged", str(self.info.path))
+        if self.changed:
+            self.door.monitor.put(str(self.info.path), bytes(self.content))
+        if self.modified_us is not None:
+            self.door.monitor.tree[self.info.path].modified_us = self.modified_us
+        return self.door._info(self.info.path)
+
+    def abort(self, reason: str = "aborted") -> None:
+        if not self.over:
+            self._close("abort", reason)
+
+    def _close(self, event: str, detail: str) -> None:
+        self.over = True
+        self.door.monitor.open_writers -= 1
+        self.door.monitor.drafts.pop((self.door.session.id, self.info.path), None)
+        self.door.monitor.events.append((event, detail))

@@ -1,0 +1,1 @@
+"""What tests of several subjects share: real servers and real clients, no mocks."""
