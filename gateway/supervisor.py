@@ -89,6 +89,7 @@ class Supervisor:
         text = _read(self._source)
         config = checked_config(text, self._source)
         with contextlib.ExitStack() as stack:
+            stack.callback(self._selector.close)
             self._workers = _bound_workers(config, stack)
             gateway = open_gateway(config)
             stack.callback(gateway.close)
@@ -267,8 +268,9 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.wait()
             if worker.control is not None:
+                self._selector.unregister(worker.control.fileno())
                 worker.control.close()
-        self._selector.close()
+                worker.control = None
 
 
 def checked_config(text: str, source: Path) -> GatewayConfig:

@@ -203,7 +203,9 @@ class SftpConnection(SSHServerConnection):
     async def _log_in(self, attempt: Attempt) -> Session | None:
         """Return the session that the monitor opens or joins; None: refused."""
         self._code_would_help = False
-        future = self.service.workers.login(self.service.monitor.login, attempt)
+        auth = self._auth
+        wanted = lambda: self._auth is auth and self._transport is not None  # noqa: E731
+        future = self._loop.create_task(self.service.log_in(attempt, wanted))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -221,7 +223,7 @@ class SftpConnection(SSHServerConnection):
             log.error("log-in failed with %s", type(error).__name__)  # noqa: TRY400
             return None
 
-    async def _disown(self, future: asyncio.Future[Session]) -> None:
+    async def _disown(self, future: asyncio.Task[Session]) -> None:
         """End the session of a log-in that its client did not wait for."""
         try:
             session = await future
@@ -256,7 +258,7 @@ class SftpConnection(SSHServerConnection):
     async def _watch(self, session: Session) -> None:
         """Hang up when the session is over. The monitor keeps the time; this only asks."""
         service = self.service
-        known_us: int | None = None
+        known_us = min(session.idle_deadline_us, session.ends_us)
         while self._transport is not None:
             try:
                 deadline_us = await service.workers.door(service.monitor.deadline_us, session)
@@ -265,17 +267,17 @@ class SftpConnection(SSHServerConnection):
                 deadline_us = known_us
             now_us = service.monitor.clock()
             if deadline_us is None or deadline_us <= now_us:
-                await self._sign_off(session, known_us if deadline_us is None else deadline_us)
+                await self._sign_off(session, known_us)
                 return
             known_us = deadline_us
             remaining_s = (deadline_us - now_us) / SECOND_US
             await asyncio.sleep(min(remaining_s, service.settings.watch_interval_s))
 
-    async def _sign_off(self, session: Session, deadline_us: int | None) -> None:
+    async def _sign_off(self, session: Session, deadline_us: int) -> None:
         now_us = self.service.monitor.clock()
         if now_us >= session.ends_us:
             why, told = "absolute", "Signed off: the session has reached its longest duration."
-        elif deadline_us is not None and now_us >= deadline_us:
+        elif now_us >= deadline_us:
             minutes = session.idle_timeout_s / 60
             why, told = "idle", f"Signed off after {minutes:g} minutes without activity."
         else:

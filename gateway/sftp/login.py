@@ -74,9 +74,8 @@ class LoginDialogue(asyncssh.SSHServer):
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Return whether the key is listed for the user; its signature is not verified yet."""
-        return await self._service.workers.login(
-            self._service.monitor.key_may_log_in, username, key_line(key), self._connection.client
-        )
+        line = key_line(key)
+        return await self._service.key_may_log_in(username, line, self._connection.client)
 
     def key_proven(self, username: str, line: str) -> None:
         """Note that the client signed with this key: the connection has verified it."""

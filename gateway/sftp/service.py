@@ -6,12 +6,14 @@ No protocol lives here. May import the door's types.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING
 
-from gateway.model import Session
+from auth.errors import LoginRefusedError
+from gateway.model import Attempt, Client, Session
 from gateway.sftp.settings import SftpSettings
 from gateway.sftp.workers import Workers
 
@@ -32,6 +34,8 @@ class Service:
         self.draining = False
         self.connections: dict[SftpConnection, None] = {}
         self._pending: dict[SftpConnection, str] = {}
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._in_line: Counter[str] = Counter()
         self._jobs: set[asyncio.Task[None]] = set()
 
     def admit(self, connection: SftpConnection, address: str) -> bool:
@@ -59,6 +63,34 @@ class Service:
         """Note that a connection is over."""
         self._pending.pop(connection, None)
         self.connections.pop(connection, None)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, address: str) -> AsyncIterator[None]:
+        """Wait until few enough log-ins of this address are being decided."""
+        turn = self._turns.setdefault(address, asyncio.Semaphore(self.settings.logins_per_address))
+        self._in_line[address] += 1
+        try:
+            async with turn:
+                yield
+        finally:
+            self._in_line[address] -= 1
+            if not self._in_line[address]:
+                del self._in_line[address], self._turns[address]
+
+    async def log_in(self, attempt: Attempt, wanted: Callable[[], bool]) -> Session:
+        """Return the session that the monitor opens or joins; raises what it raises.
+
+        An attempt that nobody waits for (``wanted``) any more when its turn comes is refused.
+        """
+        async with self._turn(attempt.client.address):
+            if not wanted():
+                raise LoginRefusedError("abandoned")
+            return await self.workers.login(self.monitor.login, attempt)
+
+    async def key_may_log_in(self, name: str, ssh_key: str, client: Client) -> bool:
+        """Return whether the key is listed for the user; it is not proven yet."""
+        async with self._turn(client.address):
+            return await self.workers.login(self.monitor.key_may_log_in, name, ssh_key, client)
 
     async def leave(self, session: Session) -> None:
         """Tell the monitor that a connection has left its session; the last one ends it.

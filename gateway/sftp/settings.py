@@ -80,7 +80,8 @@ class SftpSettings:
     ``max_attempts`` bounds log-ins tried on one connection, ``max_auth_requests`` every refused
     authentication message (key queries too). ``max_pending_logins`` bounds connections that have
     not logged in: beyond it, the oldest one of the busiest address is dropped, so that idle
-    strangers cannot keep others out. ``watch_interval_s`` is how long a session that ended
+    strangers cannot keep others out. ``logins_per_address`` is how many log-ins of one address
+    are decided at a time: a refusal takes its second, and the threads are for everybody. ``watch_interval_s`` is how long a session that ended
     elsewhere may keep its connection. A read longer than ``read_limit_bytes`` is answered short;
     the limit is announced, and no client may be told less (OpenSSH then shrinks every request).
     """
@@ -102,7 +103,8 @@ class SftpSettings:
     keepalive_count: int = 4
     watch_interval_s: float = 15
     transfer_threads: int = 32
-    login_threads: int = 8
+    login_threads: int = 32
+    logins_per_address: int = 4
     backlog: int = 1024
 
     @property

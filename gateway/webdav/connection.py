@@ -56,6 +56,7 @@ class Host(Protocol):
     settings: WebdavSettings
     app: App
     ready: bool
+    connections: set[Connection]
 
     @property
     def busy(self) -> bool:
@@ -95,6 +96,7 @@ class Connection:
         self.deadline = time.monotonic() + settings.handshake_timeout_s
         sock.settimeout(0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        host.connections.add(self)
 
     def communicate(self) -> bool:
         """Serve what has arrived; return whether the connection goes back to the selector."""
@@ -110,6 +112,7 @@ class Connection:
 
     def close(self) -> None:
         """Close at once; never raises."""
+        self._host.connections.discard(self)
         try:
             self.socket.close()
         except OSError:

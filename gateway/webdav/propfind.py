@@ -107,13 +107,15 @@ def _append_properties(
 
 
 class _UsageOnce:
-    """Asks the door for each share's space at most once in a request."""
+    """Asks the door for each share's space at most once in a request; the root has none."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._known: dict[str, Usage | None] = {}
 
     def __call__(self, path: VirtualPath) -> Usage | None:
+        if path.is_root:
+            return None
         if path.share not in self._known:
             try:
                 usage = self._exchange.door.usage(path)

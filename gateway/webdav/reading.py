@@ -75,6 +75,9 @@ def get(exchange: Exchange) -> Response:
 
     Raises HttpError 412, and what the door raises.
     """
+    if exchange.path.is_root:
+        # Whoever has signed in is told how to connect; there is nothing to open, or to refuse.
+        return Response(200, [_HTML_TYPE], body=FOLDER_PAGE)
     if exchange.conditional:
         info = exchange.door.stat(exchange.path)
         if not info.is_folder and exchange.check_preconditions(info, safe=True) == 304:

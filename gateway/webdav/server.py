@@ -101,8 +101,11 @@ class Listener(HTTPServer):
         self.settings = settings
         self.tls_context = tls_context
         self.app = app
+        self.connections: set[Connection] = set()
         self._given = sock
         self._stopped = False
+        # From now on clients queue, so that whoever made this may say "ready" before ``serve``.
+        sock.listen(settings.backlog)
         self._stopping = threading.Lock()
         self.requests = Pool(self, min=settings.threads, max=settings.threads)
 
@@ -113,10 +116,9 @@ class Listener(HTTPServer):
         return waiting > 0
 
     def prepare(self) -> None:
-        """Listen on the given socket; cheroot would bind one, or take systemd's."""
+        """Take the given socket; cheroot would bind one, or take systemd's."""
         self.socket = self._given
         self.socket.settimeout(0)
-        self.socket.listen(self.settings.backlog)
         self._connections = Waiting(self)
         self.requests.start()
         self.ready = True
@@ -204,7 +206,7 @@ class Waiting(ConnectionManager):
                 # The listener stays readable: without a pause this thread would spin.
                 time.sleep(0.05)
             return
-        if len(self._selector) > self.server.settings.connections_max:
+        if len(self.server.connections) >= self.server.settings.connections_max:
             sock.close()
             return
         try:

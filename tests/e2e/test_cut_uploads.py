@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.support.gateway import RunningGateway
-from tests.support.paramiko_sftp import paramiko_transport, sftp_over
+from tests.support.paramiko_sftp import sftp_over
 from tests.support.users import until
 
 ANNOUNCED_BYTES = 4 * 2**20
@@ -73,7 +73,7 @@ def test_lost_sftp_connection_leaves_the_old_content(
     path = f"{folder}/kept"
     if old is not None:
         assert gateway.curl("alice", "PUT", path, body=old).status == 201
-    with paramiko_transport(gateway, "alice") as transport:
+    with gateway.ssh_transport("alice") as transport:
         file = sftp_over(transport).open(path, "wb")
         file.set_pipelined(True)
         file.write(os.urandom(300_000))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import RunningGateway
+from tests.support.gateway import RunningGateway, running_gateway
 
 LARGE_BYTES = 200 * 2**20
 
@@ -105,9 +105,10 @@ def test_composed_and_decomposed_names_are_one_file(
     assert [Path(line.strip()).name for line in listed] == [composed]
 
 
-def test_data_outlives_a_restart(gateway: RunningGateway, folder: str) -> None:
+def test_data_outlives_a_restart(tmp_path: Path) -> None:
     """Ended by SIGTERM and started on the same folder, the gateway has the same data."""
-    assert gateway.curl("alice", "PUT", f"{folder}/kept", body=b"kept").status == 201
-    assert gateway.stop() == 0
-    gateway.start()
-    assert gateway.curl("alice", "GET", f"{folder}/kept").body == b"kept"
+    with running_gateway(tmp_path) as gateway:
+        assert gateway.curl("alice", "PUT", "/radiology/kept", body=b"kept").status == 201
+        assert gateway.stop() == 0, gateway.log()
+        gateway.start()
+        assert gateway.curl("alice", "GET", "/radiology/kept").body == b"kept"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.support.gateway import RunningGateway, running_gateway
-from tests.support.paramiko_sftp import paramiko_transport, sftp_over
+from tests.support.paramiko_sftp import sftp_over
 from tests.support.users import until
 
 
@@ -49,7 +49,7 @@ def test_sftp_connection_is_closed_although_keepalives_keep_coming(
     impatient: RunningGateway,
 ) -> None:
     """REALPATH, which clients send to stay connected, does not defer the logoff."""
-    with paramiko_transport(impatient, "alice") as transport:
+    with impatient.ssh_transport("alice") as transport:
         client = sftp_over(transport)
         assert "radiology" in client.listdir("/")
 

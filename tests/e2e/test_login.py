@@ -65,9 +65,9 @@ def test_sftp_refuses_every_wrong_secret_alike(guarded: RunningGateway, method: 
     bob = guarded.users["bob"]
     last = {"keyboard-interactive": 10, "password": 20}[method]
     attempts = {
-        ("nobody", f"127.0.0.{last}"): Login("some password", "123456", 0),
-        ("admin", f"127.0.0.{last + 1}"): Login("not the password", guarded.code("admin"), 0),
-        ("bob", f"127.0.0.{last + 2}"): Login(bob.password, wrong_code(guarded, "bob"), 0),
+        ("nobody", f"127.0.0.{last}"): Login("some password", "123456"),
+        ("admin", f"127.0.0.{last + 1}"): Login("not the password", guarded.code("admin")),
+        ("bob", f"127.0.0.{last + 2}"): Login(bob.password, wrong_code(guarded, "bob")),
     }
     answers = []
     for (user, address), login in attempts.items():
@@ -114,6 +114,6 @@ def test_password_without_code_never_works(guarded: RunningGateway) -> None:
     password = guarded.users["bob"].password
     assert guarded.curl("bob", "OPTIONS", "/", secret=password, address="127.0.0.40").status == 401
     for method in ("password", "keyboard-interactive"):
-        login = Login(password, "", 0)
+        login = Login(password, "")
         done = guarded.sftp_batch("bob", ["pwd"], method=method, login=login, address="127.0.0.41")
         assert done.returncode != 0

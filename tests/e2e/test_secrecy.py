@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.support.gateway import RunningGateway, running_gateway
-from tests.support.paramiko_sftp import paramiko_transport, sftp_over
+from tests.support.paramiko_sftp import sftp_over
 
 PROPPATCH = """<?xml version="1.0"?>
 <D:propertyupdate xmlns:D="DAV:" xmlns:x="urn:example:{canary}">
@@ -73,7 +73,7 @@ def exercise(gateway: RunningGateway, canary: str) -> None:
     assert gateway.curl("alice", "GET", f"{place}/{canary}-missing").status == 404
     assert gateway.curl("bob", "PUT", f"{place}/{canary}-denied", body=small).status == 403
     assert gateway.curl(None, "GET", f"{place}/{canary}-nobody").status == 401
-    with paramiko_transport(gateway, "alice") as transport:
+    with gateway.ssh_transport("alice") as transport:
         client = sftp_over(transport)
         with client.open(f"{place}/{canary}-by-sftp", "wb") as file:
             file.write(large)

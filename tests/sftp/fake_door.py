@@ -92,6 +92,8 @@ class FakeMonitor:
     refusals: list[tuple[str, Client, bool]] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
     open_writers: int = 0
+    waiting: int = 0
+    most_waiting: int = 0
     drafts: dict[tuple[str, VirtualPath], FakeWriting] = field(default_factory=dict)
     fault: Callable[[str], None] = lambda _operation: None
     login_gate: threading.Event = field(default_factory=threading.Event)
@@ -110,8 +112,12 @@ class FakeMonitor:
     # gateway.monitor.Monitor
 
     def login(self, attempt: Attempt) -> Session:
+        with self.mutex:
+            self.waiting += 1
+            self.most_waiting = max(self.most_waiting, self.waiting)
         assert self.login_gate.wait(20)
         with self.mutex:
+            self.waiting -= 1
             self.attempts.append(attempt)
             if attempt.ssh_key:
                 good = self.keys.get(attempt.name) == attempt.ssh_key
@@ -148,7 +154,9 @@ class FakeMonitor:
     def deadline_us(self, session: Session) -> int | None:
         with self.mutex:
             held = self.sessions.get(session.id)
-            return min(held.idle_deadline_us, held.ends_us) if held else None
+            if held is None or held.over(self.clock()):
+                return None
+            return min(held.idle_deadline_us, held.ends_us)
 
     def end(self, session: Session, reason: str) -> None:
         with self.mutex:

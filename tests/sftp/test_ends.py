@@ -40,7 +40,13 @@ def _send_garbage(_conn: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient
     writer.write(b"\xff\xff\xff\xff")
 
 
-@pytest.mark.parametrize("cut", [_cut_tcp, _close_channel, _send_eof, _send_garbage])
+def _send_nothing(_conn: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient) -> None:
+    writer = sftp._handler._writer
+    assert writer is not None
+    writer.write(b"\0\0\0\0")
+
+
+@pytest.mark.parametrize("cut", [_cut_tcp, _close_channel, _send_eof, _send_garbage, _send_nothing])
 def test_a_cut_upload_is_never_committed(listener: Listener, cut: Callable[..., None]) -> None:
     """Only CLOSE commits: not the end of the connection, the channel or the stream."""
     listener.monitor.put("/share/a", b"old")

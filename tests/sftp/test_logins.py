@@ -355,3 +355,22 @@ def test_a_request_to_change_the_password_is_refused(listener: Listener) -> None
 
     asyncio.run(go())
     assert listener.monitor.sessions == {}
+
+
+def test_one_address_cannot_take_all_log_in_threads(start: Callable[..., Listener]) -> None:
+    """While some of its log-ins are being decided, the others of an address wait in line."""
+    listener = start(replace(ORDINARY, logins_per_address=2))
+    listener.monitor.login_gate.clear()
+
+    async def go() -> None:
+        tasks = [asyncio.ensure_future(listener.connect_by_password()) for _ in range(6)]
+        await asyncio.to_thread(
+            until, lambda: listener.monitor.waiting == 2, "two are being decided"
+        )
+        listener.monitor.login_gate.set()
+        for conn in await asyncio.gather(*tasks):
+            conn.abort()
+
+    asyncio.run(go())
+    assert listener.monitor.most_waiting == 2
+    assert len(listener.monitor.attempts) == 6

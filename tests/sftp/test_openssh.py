@@ -31,6 +31,12 @@ def _arguments(listener: Listener, folder: Path, method: str) -> list[str]:
     )
 
 
+def client_options(listener: Listener, folder: Path) -> list[str]:
+    """Return ``name=value`` options by which any client built on ssh logs in with the key."""
+    arguments = _arguments(listener, folder, "publickey")
+    return [one.removeprefix("-o") for one in arguments if one.startswith("-o")]
+
+
 def _run(
     command: list[str], folder: Path, *, stdin: str = "", code: str = CODE
 ) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""SFTP through paramiko, for what OpenSSH's client cannot be made to do."""
+"""SSH and SFTP through paramiko, for what OpenSSH's client cannot be made to do."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from collections.abc import Iterator
 
 import paramiko
 
-from tests.support.gateway import RunningGateway
-
 
 @contextlib.contextmanager
-def paramiko_transport(gateway: RunningGateway, user: str) -> Iterator[paramiko.Transport]:
+def logged_in(port: int, user: str, password: str, code: str) -> Iterator[paramiko.Transport]:
     """Log in by keyboard-interactive and yield the transport; it is closed at the end."""
-    login = gateway.sftp_login(user)
 
     def answers(_title: str, _about: str, prompts: list[tuple[str, bool]]) -> list[str]:
-        return [login.code if "code" in text.lower() else login.password for text, _ in prompts]
+        return [code if "code" in text.lower() else password for text, _ in prompts]
 
-    plain = socket.create_connection(("127.0.0.1", gateway.sftp_port), 20)
+    plain = socket.create_connection(("127.0.0.1", port), 20)
     transport = paramiko.Transport(plain)
     try:
         transport.start_client(timeout=20)

@@ -68,11 +68,10 @@ class User:
         return self.code_at(self.last_counter)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Login:
-    """A secret that has opened a session, and how often further connections joined it."""
+    """What is typed at SSH's two prompts, and when (``time.monotonic``) it first was."""
 
     password: str
     code: str
-    opened_s: float
-    uses: int = 0
+    opened_s: float = 0.0

@@ -156,7 +156,8 @@ def read_reply(sock: socket.socket, *, to_head: bool = False) -> Reply:
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
     text = head.decode("latin-1")
-    size = int((re.search(r"(?im)^content-length: (\d+)", text) or [0, "0"])[1])
+    announced = re.search(r"(?im)^content-length: (\d+)", text)
+    size = int(announced[1]) if announced else 0
     while len(body) < size and not to_head:
         more = sock.recv(65536)
         if not more:

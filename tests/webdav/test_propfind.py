@@ -119,7 +119,7 @@ def test_dead_properties_come_with_all_and_by_name(site: Site) -> None:
 @pytest.mark.parametrize("headers", [{"depth": "infinity"}, {"depth": "Infinity"}, {}])
 def test_a_tree_is_not_listed_at_once(site: Site, headers: dict[str, str]) -> None:
     """Depth infinity, which no Depth means too, is 403 propfind-finite-depth."""
-    answer = site.ask("PROPFIND", "/share", **headers)
+    answer = site.ask("PROPFIND", "/share", b"", **headers)
     assert answer.status == 403
     assert parsed(answer).find("{DAV:}propfind-finite-depth") is not None
 

@@ -84,7 +84,7 @@ def test_an_unchanged_file_is_not_sent_again(site: Site, tag: str) -> None:
     modified = header(site.ask("HEAD", "/share/a.html"), "Last-Modified")
     for method in ("GET", "HEAD"):
         for headers in ({"if_none_match": tag}, {"if_modified_since": modified}):
-            answer = site.ask(method, "/share/a.html", **headers)
+            answer = site.ask(method, "/share/a.html", b"", **headers)
             assert (answer.status, header(answer, "ETag")) == (304, tag)
         assert site.ask(method, "/share/a.html", if_match='"old"').status == 412
     assert site.monitor.reads == []

@@ -195,7 +195,7 @@ def test_transfers_that_are_refused(
     site.ask("MKCOL", "/share/sub")
     site.ask("PUT", "/share/sub/b", b"x")
     before = set(site.monitor.nodes)
-    assert site.ask(method, source, **headers).status == status
+    assert site.ask(method, source, b"", **headers).status == status
     assert set(site.monitor.nodes) == before
 
 
