@@ -33,6 +33,7 @@ WRONG_PASSWORD = "wrong-password"  # noqa: S105  a reason, not a secret
 WRONG_KEY = "wrong-key"
 DISABLED = "account-disabled"
 FACTOR_MISSING = "factor-missing"
+CODE_MISSING = "code-missing"
 JOIN_LIMIT_REACHED = "join-limit"
 
 
@@ -118,6 +119,8 @@ class Authenticator:
         attempt, principal = claim.attempt, claim.principal
         factors = {claim.first_factor}
         if claim.limits.second_factor:
+            if not claim.code:
+                raise LoginRefusedError(CODE_MISSING, principal.id)
             verdict = self._totp.accept(tx, principal.id, claim.code)
             if verdict is CodeVerdict.REPLAYED:
                 session = self.joined(tx, attempt)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from backends.blobs import BlobStore, BlobWriter
 from backends.catalog.versions import SegmentRow
 from backends.content import ChunkSource, Content, StoredSegment
-from backends.errors import LimitError
+from backends.errors import LimitError, StorageError, StorageUnavailableError
 from backends.extents import Extent, ExtentMap
 from backends.keyring import RandomBytes
 from backends.segment import (
@@ -66,7 +66,11 @@ class _SegmentBuilder:
         self._waiting = b""
         self._writer: BlobWriter = store.create(self.id)
         self._size_sealed = HEADER_SIZE_BYTES
-        self._writer.write(self._cipher.header.pack())
+        try:
+            self._writer.write(self._cipher.header.pack())
+        except StorageError:
+            self._writer.discard()
+            raise
 
     def put(self, plain: bytes) -> int:
         """Add a chunk; return its index. All but the last must be full."""
@@ -88,9 +92,13 @@ class _SegmentBuilder:
         return plain
 
     def finish(self) -> SegmentRow:
-        """Seal the last chunk and make the segment durable."""
-        self._flush(final=True)
-        self._writer.finish()
+        """Seal the last chunk and make the segment durable; on failure nothing of it is left."""
+        try:
+            self._flush(final=True)
+            self._writer.finish()
+        except StorageError:
+            self._writer.discard()
+            raise
         return SegmentRow(self.id, self._key.share_id, self._key.epoch, self._size_sealed)
 
     def discard(self) -> None:
@@ -145,6 +153,7 @@ class Draft:
         self._finishing: list[_FinishingSegment] = []
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
+        self._broken = False
         if base is not None and base.inline:
             self.write_at(0, base.read_at(0, base.size_bytes))
 
@@ -154,7 +163,10 @@ class Draft:
         return self._content.size_bytes
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Put ``data`` at ``offset``; a gap before it reads as zeros. LimitError beyond 64 TiB."""
+        """Put ``data`` at ``offset``; a gap before it reads as zeros. LimitError beyond 64 TiB.
+
+        After any other StorageError the draft can only be discarded: a part of ``data`` is lost.
+        """
         view = memoryview(data)
         end = offset + len(view)
         if end > FILE_LIMIT_BYTES:
@@ -166,6 +178,14 @@ class Draft:
             self._hashed_bytes = end
         elif offset < self._hashed_bytes:
             self._hashed_bytes = -1
+        try:
+            self._put(offset, view)
+        except StorageError:
+            self._broken = True
+            raise
+
+    def _put(self, offset: int, view: memoryview) -> None:
+        end = offset + len(view)
         position = offset
         while position < end:
             block, within = divmod(position, CHUNK_SIZE_BYTES)
@@ -212,16 +232,18 @@ class Draft:
             if size_bytes < self._hashed_bytes:
                 self._hashed_bytes = -1
         self._content.resize(size_bytes)
+        self._spill()
 
     def seal(self) -> SealedContent:
         """Make everything durable and return what the catalog must record.
 
         Raises StorageFullError or StorageUnavailableError; the draft can then only be discarded.
         """
-        if self._hashed_bytes == self.size_bytes:
-            digest = self._hash.digest()
-        else:
-            digest = None
+        if self._broken:
+            raise StorageUnavailableError(
+                "A part of this file could not be stored when it was written; write it again."
+            )
+        digest = self._hash.digest() if self._hashed_bytes == self.size_bytes else None
         if self.size_bytes <= INLINE_LIMIT_BYTES:
             return self._seal_inline(digest)
         for block in sorted(self._dirty):
@@ -277,9 +299,14 @@ class Draft:
         if len(buffer) == CHUNK_SIZE_BYTES and within + len(piece) == CHUNK_SIZE_BYTES:
             del self._dirty[block]
             self._seal_block(block, bytes(buffer))
-        elif len(self._dirty) > DIRTY_LIMIT_BLOCKS:
-            oldest, full = self._dirty.popitem(last=False)
-            self._seal_block(oldest, bytes(full).ljust(CHUNK_SIZE_BYTES, b"\0"))
+        else:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Seal the block touched longest ago if more are dirty than memory may hold."""
+        if len(self._dirty) > DIRTY_LIMIT_BLOCKS:
+            oldest, part = self._dirty.popitem(last=False)
+            self._seal_block(oldest, bytes(part).ljust(CHUNK_SIZE_BYTES, b"\0"))
 
     def _load(self, block: int) -> bytearray:
         """Return the block's buffer, filled with what the file holds there."""

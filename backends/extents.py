@@ -31,6 +31,19 @@ class Extent:
         skipped = start - self.block_start
         return Extent(start, end - start, self.segment_id, self.chunk_start + skipped)
 
+    def continues_in(self, other: Extent) -> bool:
+        """Return whether ``other`` is the next run of both the file and the segment."""
+        return (
+            self.segment_id == other.segment_id
+            and self.block_end == other.block_start
+            and self.chunk_start + self.block_count == other.chunk_start
+        )
+
+    def joined(self, other: Extent) -> Extent:
+        """Return the one extent that covers this and ``other``, in which this continues."""
+        count = self.block_count + other.block_count
+        return Extent(self.block_start, count, self.segment_id, self.chunk_start)
+
 
 class ExtentMap:
     """Sorted, non-overlapping extents; a later ``put`` hides what lay there before."""
@@ -65,8 +78,12 @@ class ExtentMap:
             self._append(new)
             return
         place = self._cut(new.block_start, new.block_end)
-        self._extents.insert(place, new)
-        self._starts.insert(place, new.block_start)
+        left = self._extents[place - 1] if place else None
+        if left is not None and left.continues_in(new):
+            self._extents[place - 1] = left.joined(new)
+        else:
+            self._extents.insert(place, new)
+            self._starts.insert(place, new.block_start)
 
     def truncate(self, block_end: int) -> None:
         """Forget everything from ``block_end`` on."""
@@ -78,20 +95,9 @@ class ExtentMap:
         return frozenset(extent.segment_id for extent in self._extents)
 
     def _append(self, new: Extent) -> None:
-        if self._extents:
-            last = self._extents[-1]
-            if (
-                last.segment_id == new.segment_id
-                and last.block_end == new.block_start
-                and last.chunk_start + last.block_count == new.chunk_start
-            ):
-                self._extents[-1] = Extent(
-                    last.block_start,
-                    last.block_count + new.block_count,
-                    last.segment_id,
-                    last.chunk_start,
-                )
-                return
+        if self._extents and self._extents[-1].continues_in(new):
+            self._extents[-1] = self._extents[-1].joined(new)
+            return
         self._extents.append(new)
         self._starts.append(new.block_start)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
-from cryptography.hazmat.primitives.kdf.kbkdf import CounterLocation, KBKDFHMAC, Mode
+from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
     aes_key_unwrap,
@@ -107,6 +107,12 @@ class MasterKey:
             file.write(f"{_MASTER_PREFIX}{self._key.hex()}\n")
             file.flush()
             os.fsync(file.fileno())
+        # A key whose name is lost with the power loses everything that was sealed meanwhile.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def wrap(self, key: bytes) -> bytes:
         """Return ``key`` wrapped (AES-KW, RFC 3394)."""

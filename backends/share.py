@@ -32,10 +32,16 @@ _ROOT_NAME = b"root"
 
 @dataclass(frozen=True, slots=True)
 class ShareSettings:
-    """What the configuration says of a share. ``quota_bytes`` None: bounded by the disk alone."""
+    """What the configuration says of a share. ``quota_bytes`` None: bounded by the disk alone.
+
+    ``versions_keep`` old versions of a file are kept, none longer than ``versions_for_s`` after
+    it was replaced; deleted nodes stay restorable for ``trash_s`` (0: not at all).
+    """
 
     name: str
     quota_bytes: int | None = None
+    versions_keep: int = 30
+    versions_for_s: int = 90 * 24 * 3600
     trash_s: int = 0
 
 
@@ -109,6 +115,10 @@ class Shares:
             ciphers = (NameCipher(name_key), RecordCipher(name_key, "node", self._random_bytes))
             self._names[row.name_key_wrapped] = ciphers
         return Share(row, settings, *ciphers, self.epoch_key(tx, row.id, row.epoch))
+
+    def all(self, tx: Transaction) -> list[Share]:
+        """Return every configured share."""
+        return [self.get(tx, name) for name in sorted(self._settings)]
 
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:
         """Return a share's key of one epoch; KeyUnavailableError when it was destroyed."""

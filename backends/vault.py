@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from backends import gc
 from backends.blobs import BlobStore
 from backends.catalog import keys, nodes, versions
 from backends.catalog.nodes import NO_VERSION, NodeRow
@@ -23,14 +24,13 @@ from backends.errors import (
     IntegrityError,
     LimitError,
     NotAFolderError,
-    NotFoundError,
     QuotaExceededError,
 )
 from backends.extents import Extent, ExtentMap
 from backends.keyring import RandomBytes
 from backends.segment import HEADER_SIZE_BYTES, ID_SIZE_BYTES, seal_whole, unseal_whole
 from backends.share import Share, Shares, ShareSettings
-from gateway.model import Clock, Kind, NodeInfo, PropertyName, Transaction, Usage
+from gateway.model import Clock, Kind, NodeInfo, PropertyName, Transaction, UnitOfWork, Usage
 from gateway.paths import VirtualPath
 
 PROPERTIES_LIMIT_BYTES = 64 * 1024
@@ -91,6 +91,15 @@ class Vault:
     def close(self) -> None:
         """Wait for segments on their way to the disk."""
         self._executor.shutdown(wait=True)
+
+    def expire(self, tx: Transaction) -> int:
+        """Remove what shares no longer keep of versions and trash, a batch; return how many."""
+        now_us = self._clock()
+        return sum(gc.expire(tx, share, now_us) for share in self._shares.all(tx))
+
+    def collect(self, catalog: UnitOfWork) -> int:
+        """Delete segments that have long been unused; return how many."""
+        return gc.collect(catalog, self._store, self._clock())
 
     # Finding and listing
 
@@ -162,6 +171,10 @@ class Vault:
             available = max(0, min(available, quota - used))
         return Usage(used, available, quota, share.row.node_count)
 
+    def available_bytes(self) -> int:
+        """Return how many more bytes the blob store can keep."""
+        return self._store.available_bytes()
+
     # Content
 
     def open_content(self, tx: Transaction, file: Node) -> Content:
@@ -171,7 +184,7 @@ class Vault:
             raise IntegrityError(f"The current version of node {file.id.hex()} is missing.")
         return self._content_of(tx, version)
 
-    def check_room(self, tx: Transaction, share: Share, more_bytes: int) -> None:
+    def check_room(self, share: Share, more_bytes: int) -> None:
         """Raise QuotaExceededError unless the share can take ``more_bytes``."""
         quota = share.settings.quota_bytes
         if quota is not None and share.row.used_bytes + more_bytes > quota:
@@ -193,7 +206,7 @@ class Vault:
         self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
     ) -> Node:
         """Make ``sealed`` the current content of an existing file; its history stays."""
-        self.check_room(tx, file.share, sealed.size_bytes)
+        self.check_room(file.share, sealed.size_bytes)
         self._record_version(tx, file.id, sealed, modified_us=modified_us, author=author)
         row = replace(
             file.row,
@@ -209,6 +222,7 @@ class Vault:
             modified_us=row.modified_us,
         )
         keys.count_up(tx, file.share.id, more_bytes=sealed.size_bytes, more_nodes=0)
+        gc.prune(tx, file.share, file.id, self._clock())
         return Node(file.share, row, file.path)
 
     def add_file(
@@ -222,7 +236,7 @@ class Vault:
         author: str,
     ) -> Node:
         """Add a new file with its first version; the name must be free."""
-        self.check_room(tx, folder.share, sealed.size_bytes)
+        self.check_room(folder.share, sealed.size_bytes)
         node = self._insert(
             tx,
             folder,

@@ -10,6 +10,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from auth.authenticator import Authenticator
 from auth.directory import Directory
 from auth.file import FileDirectory
@@ -26,6 +28,7 @@ from backends.errors import KeyUnavailableError, StorageUnavailableError
 from backends.keyring import MasterKey, RecordCipher, derive_key
 from backends.share import Shares, ShareSettings, system_key
 from backends.vault import Vault
+from gateway.audit.checkpoint import append_to_anchor, make, signing_key
 from gateway.audit.journal import Journal
 from gateway.config import GatewayConfig, compile_policy
 from gateway.config.section import SecretSource
@@ -60,6 +63,7 @@ class Gateway:
     vault: Vault
     journal: Journal
     audit_cipher: RecordCipher
+    signing_cipher: RecordCipher
     directory: Directory
     seeds: SeedStore
     totp: Totp
@@ -77,6 +81,18 @@ class Gateway:
         with self.catalog.begin() as tx:
             self.shares.create_missing(tx, self.clock)
         self.policy.replace(compile_policy(config))
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """Return the key that signs audit checkpoints."""
+        with self.catalog.begin() as tx:
+            return signing_key(tx, self.signing_cipher)
+
+    def checkpoint(self) -> None:
+        """Make a checkpoint over the audit trail and append it to the anchor; AnchorError."""
+        with self.catalog.begin() as tx:
+            line = make(tx, signing_key(tx, self.signing_cipher), self.clock())
+        if self.config.audit.anchor is not None:
+            append_to_anchor(self.config.audit.anchor, line)
 
     def close(self) -> None:
         """Write what is held back and let go of everything."""
@@ -142,6 +158,7 @@ def open_gateway(config: GatewayConfig, *, clock: Clock = system_clock) -> Gatew
         vault=vault,
         journal=journal,
         audit_cipher=audit_cipher,
+        signing_cipher=RecordCipher(system, "audit signing"),
         directory=directory,
         seeds=seeds,
         totp=totp,
@@ -171,7 +188,13 @@ def open_directory(config: GatewayConfig) -> Directory:
 def share_settings(config: GatewayConfig) -> dict[str, ShareSettings]:
     """Return what the vault needs to know of each share."""
     return {
-        name: ShareSettings(name, share.quota_bytes, share.trash_s)
+        name: ShareSettings(
+            name,
+            quota_bytes=share.quota_bytes,
+            versions_keep=share.versions.keep,
+            versions_for_s=share.versions.for_s,
+            trash_s=share.trash_s,
+        )
         for name, share in config.shares.items()
     }
 

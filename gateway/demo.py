@@ -253,6 +253,8 @@ class Demo:
         code = current_code(alice.totp_secret, system_clock())
         fresh = f"$(.venv/bin/sealgate demo --dir {folder} --code alice)"
         known_hosts = shlex.quote(str(self._folder / "known_hosts"))
+        sftp = f"sftp -P {settings.sftp_port} -o UserKnownHostsFile={known_hosts}"
+        scanner_key = shlex.quote(str(self._keys / "scanner_ed25519"))
         ca_file = shlex.quote(str(self._folder / "ca.pem"))
         print_qr(provisioning_uri(alice.totp_secret, "alice", ISSUER))
         lines = [
@@ -269,11 +271,9 @@ class Demo:
             f"    {url}/radiology/hello.md",
             "",
             "SFTP (asks for the password, then the code):",
-            f"  sftp -P {settings.sftp_port} -o UserKnownHostsFile={known_hosts} "
-            f"alice@{settings.host}:/radiology",
+            f"  {sftp} alice@{settings.host}:/radiology",
             "A machine with its key:",
-            f"  sftp -P {settings.sftp_port} -o UserKnownHostsFile={known_hosts} "
-            f"-i {shlex.quote(str(self._keys / 'scanner_ed25519'))} scanner@{settings.host}:/scans",
+            f"  {sftp} -i {scanner_key} scanner@{settings.host}:/scans",
             "",
             f"Map it as a drive (trust {self._folder / 'ca.pem'} first; password+code as password):",
             f"  Windows Explorer   Map network drive: {url}/radiology",

@@ -29,6 +29,13 @@ class Source(Protocol):
         """Return up to ``size`` bytes from ``offset``; short only at the end."""
 
 
+class OnClose(Protocol):
+    """What the monitor does when a read ends."""
+
+    def __call__(self, sent_bytes: int, *, complete: bool) -> None:
+        """Record that ``sent_bytes`` left; ``complete`` False: the client was cut off."""
+
+
 class ReadHandle:
     """A file open for reading. Thread-safe."""
 
@@ -38,13 +45,13 @@ class ReadHandle:
         source: Source,
         *,
         pulse: Callable[[], None],
-        on_close: Callable[[int, bool], None],
+        on_close: OnClose,
     ) -> None:
-        """``on_close`` gets the bytes handed out and whether the client took all it wanted."""
+        """``on_close`` writes the closing record."""
         self.info = info
         self._source = source
         self._pulse = pulse
-        self._on_close: Callable[[int, bool], None] | None = on_close
+        self._on_close: OnClose | None = on_close
         self._lock = threading.Lock()
         self._sent_bytes = 0
 
@@ -70,7 +77,7 @@ class ReadHandle:
         with self._lock:
             on_close, self._on_close = self._on_close, None
         if on_close is not None:
-            on_close(self._sent_bytes, complete)
+            on_close(self._sent_bytes, complete=complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,11 @@ class WriteHandle:
         return self.draft.size_bytes
 
     @property
+    def complete(self) -> bool:
+        """Whether as many bytes have arrived as were announced."""
+        return self.terms.expected_size in {None, self.size_bytes}
+
+    @property
     def present_info(self) -> NodeInfo:
         """What the writing session itself sees of the file."""
         modified_us = self.info.modified_us if self.modified_us is None else self.modified_us
@@ -193,12 +205,6 @@ class WriteHandle:
                 return self._result or self.present_info
             self._require_open()
             try:
-                announced = self.terms.expected_size
-                if announced is not None and self.size_bytes != announced:
-                    raise LengthMismatchError(
-                        f"{self.size_bytes} bytes arrived instead of the announced {announced}; "
-                        "nothing was stored."
-                    )
                 self._result = self._on_commit(self)
             except (StorageUnavailableError, StorageFullError):
                 # The commit may have reached the disk although its success was not reported: the

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 from auth.authenticator import principal_of
 from auth.errors import AuthError
-from backends.catalog import locks
+from backends.catalog import journal, locks
 from backends.catalog import sessions as session_rows
 from backends.errors import StorageError
 from gateway.app import Gateway
+from gateway.audit.checkpoint import AnchorError
+from gateway.audit.record import Record
 from gateway.errors import AuditUnavailableError
-from gateway.model import SECOND_US, Outcome, Session
+from gateway.model import SECOND_US, Outcome, Session, Wire
 
 RECHECK_US = 60 * SECOND_US
 """How often the accounts behind living sessions are looked up in the directory."""
@@ -39,19 +41,21 @@ class Janitor:
         self._gateway = gateway
         self._rechecked_us = gateway.clock()
         self._tidied_us = 0
+        self._checkpointed_us = 0
 
     def run_due(self) -> None:
         """Do what is due; a failing catalog or directory is logged and tried again next time."""
         now_us = self._gateway.clock()
         try:
             self._gateway.login.end_overdue()
+            self._checkpoint(now_us)
             if now_us - self._rechecked_us >= RECHECK_US:
                 self._rechecked_us = now_us
                 self.recheck_accounts()
             if now_us - self._tidied_us >= TIDY_US:
                 self._tidied_us = now_us
                 self._tidy(now_us)
-        except (StorageError, AuditUnavailableError) as error:
+        except (StorageError, AuditUnavailableError, AnchorError) as error:
             log.error("janitor: %s", error)
 
     def recheck_accounts(self) -> None:
@@ -80,9 +84,38 @@ class Janitor:
                     for session in changed:
                         session_rows.set_principal(tx, replace(session, principal=principal))
 
+    def checkpoint(self) -> None:
+        """Make a checkpoint now."""
+        self._checkpointed_us = self._gateway.clock()
+        self._gateway.checkpoint()
+
+    def _checkpoint(self, now_us: int) -> None:
+        """Make a checkpoint when the last one is old, or when many records came since."""
+        gateway = self._gateway
+        settings = gateway.config.audit
+        due = now_us - self._checkpointed_us >= settings.checkpoint_interval_s * SECOND_US
+        if not due:
+            with gateway.catalog.snapshot() as tx:
+                newer = journal.count_since(tx, self._checkpointed_us, settings.checkpoint_records)
+            due = newer >= settings.checkpoint_records
+        if due:
+            self.checkpoint()
+
     def _tidy(self, now_us: int) -> None:
         gateway = self._gateway
         with gateway.catalog.begin() as tx:
             locks.remove_expired(tx, now_us)
             gateway.throttle.forget(tx)
             session_rows.forget_ended(tx, now_us - KEEP_ENDED_US)
+        with gateway.journal.begin() as tx:
+            expired = gateway.vault.expire(tx)
+            if expired:
+                gateway.journal.append(tx, _housekeeping("expire", expired))
+        collected = gateway.vault.collect(gateway.catalog)
+        if collected:
+            gateway.journal.append_durably(_housekeeping("gc", collected))
+
+
+def _housekeeping(action: str, count: int) -> Record:
+    """Return the record of ``count`` things cleared away because the configuration says so."""
+    return Record(action=action, outcome=Outcome.OK, protocol=Wire.ADMIN.value, count=count)

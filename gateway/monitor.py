@@ -25,7 +25,6 @@ from gateway.errors import (
     AuditUnavailableError,
     DeniedError,
     LockedError,
-    SealgateError,
     SessionEndedError,
 )
 from gateway.handles import OpenWrites, ReadHandle, Terms, WriteHandle
@@ -220,9 +219,7 @@ class Door:
             tree.set_properties(op, path, put=put, remove=remove, modified_us=modified_us)
 
     def usage(self, path: VirtualPath) -> Usage:
-        """Return the space of the share that ``path`` lies in; none is known for ``/``."""
-        if path.is_root:
-            return Usage(0, 0, None, 0)
+        """Return the space of the share that ``path`` lies in; for ``/``, what the store has."""
         with self._operation("stat", path, Mode.LOOK_UP) as op:
             return tree.usage(op, path)
 
@@ -233,7 +230,7 @@ class Door:
         with self._operation(Action.READ, path, Mode.READ) as op:
             info, source = content.open_read(op, path)
 
-        def on_close(sent_bytes: int, complete: bool) -> None:
+        def on_close(sent_bytes: int, *, complete: bool) -> None:
             op.action, op.bytes = READ_END, sent_bytes
             self._append_durably(op.record(Outcome.OK if complete else Outcome.ABORTED))
 
@@ -353,7 +350,8 @@ class Door:
         except AuditUnavailableError:
             raise
         except Exception as error:
-            self._record_failure(op, action, path, target, mode, error)
+            fallback = self._about(str(action), path, target)
+            self._record_failure(op, fallback, mode, error)
             raise
         for finish in op.afterwards:
             finish()
@@ -366,7 +364,7 @@ class Door:
         """Record an operation that saw a snapshot and succeeded."""
         monitor = self._monitor
         if mode is Mode.LOOK_UP:
-            key = (self.session.id, op.action, op.path, Outcome.OK)
+            key = (self.session.id, op.action, str(op.path), Outcome.OK)
             monitor.journal.look_up(key, op.record(Outcome.OK))
         elif mode is Mode.READ:
             session = op.session
@@ -374,16 +372,22 @@ class Door:
                 op.record(Outcome.OK), lambda tx: monitor.sessions.touch(tx, session, now_us)
             )
 
+    def _about(self, action: str, path: VirtualPath, target: VirtualPath | None) -> Record:
+        """Return the record of an operation that got nowhere; its outcome is still to be set."""
+        return replace(
+            session_record(action, Outcome.FAILED, self.session),
+            share=path.share,
+            path=str(path),
+            target="" if target is None else str(target),
+        )
+
     def _record_failure(
-        self,
-        op: Operation | None,
-        action: str,
-        path: VirtualPath,
-        target: VirtualPath | None,
-        mode: Mode,
-        error: Exception,
+        self, op: Operation | None, fallback: Record, mode: Mode, error: Exception
     ) -> None:
-        """Record a refusal or a failure; AuditUnavailableError when even that cannot be written."""
+        """Record a refusal or a failure; AuditUnavailableError when even that cannot be written.
+
+        ``fallback`` is the record of an operation that was over before its body began.
+        """
         if isinstance(error, SessionEndedError):
             outcome = Outcome.EXPIRED
             self._monitor.expire(self.session, error.reason)
@@ -392,18 +396,13 @@ class Door:
         else:
             outcome = Outcome.FAILED
         name = type(error).__name__
-        if op is not None:
-            record = op.record(outcome, name)
+        if op is None:
+            record = replace(fallback, outcome=outcome, error=name)
         else:
-            record = replace(
-                session_record(str(action), outcome, self.session, error=name),
-                share=path.share,
-                path=str(path),
-                target="" if target is None else str(target),
-            )
+            record = op.record(outcome, name)
         journal = self._monitor.journal
         if mode is Mode.LOOK_UP and isinstance(error, NotFoundError):
-            journal.look_up((self.session.id, record.action, path, outcome), record)
+            journal.look_up((self.session.id, record.action, record.path, outcome), record)
         else:
             journal.append_durably(record)
 
@@ -433,12 +432,11 @@ class Door:
         self._monitor.writes.remove(self.session.id, handle)
         sealed = None
         try:
-            if handle.changed:
+            if handle.changed and handle.complete:
                 sealed = handle.draft.seal()
         except StorageError as error:
-            self._record_failure(
-                None, Action.WRITE, handle.info.path, None, Mode.CHANGE, error
-            )
+            fallback = self._about(Action.WRITE, handle.info.path, None)
+            self._record_failure(None, fallback, Mode.CHANGE, error)
             raise
         with self._operation(Action.WRITE, handle.info.path, Mode.CHANGE) as op:
             return content.commit(op, handle, sealed)

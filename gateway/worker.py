@@ -52,15 +52,11 @@ class WebdavFront:
         assert config is not None
         settings = WebdavSettings(public_url=config.public_url or "")
         tls = TlsFiles(config.certificate, config.private_key)
-        self._servers = [
-            WebdavServer(sock, tls, gateway.monitor, settings) for sock in sockets
-        ]
+        self._servers = [WebdavServer(sock, tls, gateway.monitor, settings) for sock in sockets]
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until drained."""
-        threads = [
-            threading.Thread(target=server.serve, name="webdav") for server in self._servers
-        ]
+        threads = [threading.Thread(target=server.serve, name="webdav") for server in self._servers]
         for thread in threads:
             thread.start()
         on_ready()

@@ -55,8 +55,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "gateway.app",
         "gateway.cli",
+        "gateway.commands",
         "gateway.config",
+        "gateway.control",
         "gateway.demo",
+        "gateway.demo_keys",
+        "gateway.janitor",
+        "gateway.log",
         "gateway.supervisor",
         "gateway.worker",
     ),

@@ -49,8 +49,11 @@ class BlobStore(Protocol):
     def delete(self, blob_id: bytes) -> None:
         """Remove the blob, if there."""
 
-    def ids(self) -> Iterator[bytes]:
-        """Yield the id of every finished blob, in no order."""
+    def listing(self) -> Iterator[tuple[bytes, int]]:
+        """Yield the id of every blob and when it was last written (µs), in no order.
+
+        Blobs that are still being written may be among them.
+        """
 
     def available_bytes(self) -> int:
         """Return how many more bytes can be kept."""

@@ -38,6 +38,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _blobs_in(folder: Path) -> Iterator[tuple[bytes, int]]:
+    with os.scandir(folder) as files:
+        for file in files:
+            # A blob may be deleted meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                written_us = file.stat().st_mtime_ns // 1000
+                yield bytes.fromhex(file.name), written_us
+
+
 class _LocalWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,10 +143,13 @@ class LocalBlobStore:
         except OSError as error:
             raise storage_error(error) from error
 
-    def ids(self) -> Iterator[bytes]:
-        for folder in sorted(self._folder.iterdir()):
-            for file in folder.iterdir():
-                yield bytes.fromhex(file.name)
+    def listing(self) -> Iterator[tuple[bytes, int]]:
+        try:
+            # Only the store's own sub-folders: a mount point may hold lost+found as well.
+            for number in range(256):
+                yield from _blobs_in(self._folder / f"{number:02x}")
+        except OSError as error:
+            raise storage_error(error) from error
 
     def available_bytes(self) -> int:
         try:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from backends.errors import IntegrityError, StorageFullError
+from gateway.model import Clock
 
 
 class _MemoryWriter:
@@ -30,10 +31,12 @@ class _MemoryWriter:
 class MemoryBlobStore:
     """Implements ``BlobStore``; ``capacity_bytes`` makes it full like a disk."""
 
-    def __init__(self, capacity_bytes: int = 1 << 40) -> None:
+    def __init__(self, capacity_bytes: int = 1 << 40, clock: Clock = lambda: 0) -> None:
+        self._clock = clock
         self._blobs: dict[bytes, bytes] = {}
+        self._written_us: dict[bytes, int] = {}
         self._capacity_bytes = capacity_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def create(self, blob_id: bytes) -> _MemoryWriter:
         return _MemoryWriter(self, blob_id)
@@ -45,6 +48,7 @@ class MemoryBlobStore:
                 raise StorageFullError("The blob store is full.")
             assert blob_id not in self._blobs
             self._blobs[blob_id] = data
+            self._written_us[blob_id] = self._clock()
 
     def read(self, blob_id: bytes, offset: int, size_bytes: int) -> bytes:
         return self._blob(blob_id)[offset : offset + size_bytes]
@@ -53,13 +57,17 @@ class MemoryBlobStore:
         return len(self._blob(blob_id))
 
     def delete(self, blob_id: bytes) -> None:
-        self._blobs.pop(blob_id, None)
+        with self._lock:
+            self._blobs.pop(blob_id, None)
+            self._written_us.pop(blob_id, None)
 
-    def ids(self) -> Iterator[bytes]:
-        return iter(list(self._blobs))
+    def listing(self) -> Iterator[tuple[bytes, int]]:
+        with self._lock:
+            return iter(list(self._written_us.items()))
 
     def available_bytes(self) -> int:
-        return self._capacity_bytes - sum(map(len, self._blobs.values()))
+        with self._lock:
+            return self._capacity_bytes - sum(map(len, self._blobs.values()))
 
     def _blob(self, blob_id: bytes) -> bytes:
         try:

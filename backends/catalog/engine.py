@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -23,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from backends.errors import StorageError, StorageFullError, StorageUnavailableError
+from gateway.model import Transaction
 
 BUSY_TIMEOUT_MS = 10_000
 _POOL_SIZE = 16
@@ -38,13 +38,13 @@ class Tx:
     writable: bool
 
 
-def connection_of(tx: Any) -> sa.Connection:
+def connection_of(tx: Transaction) -> sa.Connection:
     """Return the connection behind an opaque transaction handed back by an upper layer."""
     assert isinstance(tx, Tx)
     return tx.connection
 
 
-def writer_of(tx: Any) -> sa.Connection:
+def writer_of(tx: Transaction) -> sa.Connection:
     """Return the connection of ``tx``, which must be a write transaction."""
     assert isinstance(tx, Tx)
     assert tx.writable
@@ -108,7 +108,7 @@ class Catalog:
     def begin(self) -> Iterator[Tx]:
         """Run a write transaction: durable when the block ends, rolled back if it raises."""
         with self._write_lock(), self._translating(), self._engine.connect() as connection:
-            connection = connection.execution_options(sealgate_begin="BEGIN IMMEDIATE")
+            connection.execution_options(sealgate_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield Tx(connection, writable=True)
 

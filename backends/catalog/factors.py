@@ -69,9 +69,7 @@ class SqlSeedStore(Generic[Seed]):
     def advance(self, tx: Transaction, principal_id: str, counter: int) -> bool:
         result = writer_of(tx).execute(
             totp_seeds.update()
-            .where(
-                totp_seeds.c.principal_id == principal_id, totp_seeds.c.last_counter < counter
-            )
+            .where(totp_seeds.c.principal_id == principal_id, totp_seeds.c.last_counter < counter)
             .values(last_counter=counter, confirmed=True)
         )
         return bool(result.rowcount)
@@ -91,7 +89,9 @@ class SqlThrottleStore(Generic[State]):
 
     def load(self, tx: Transaction, key: str) -> State:
         row = connection_of(tx).execute(sa.select(throttles).where(throttles.c.key == key)).first()
-        return self._make_state(row.failures, row.last_failure_us) if row else self._make_state(0, 0)
+        return (
+            self._make_state(row.failures, row.last_failure_us) if row else self._make_state(0, 0)
+        )
 
     def save(self, tx: Transaction, key: str, state: State) -> None:
         self.clear(tx, key)

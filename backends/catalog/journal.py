@@ -83,3 +83,11 @@ def between(tx: Transaction, since_us: int, until_us: int) -> Iterator[AuditRow]
     )
     for row in rows:
         yield AuditRow(*row)
+
+
+def count_since(tx: Transaction, since_us: int, limit: int) -> int:
+    """Return how many records are younger than ``since_us``, counting up to ``limit``."""
+    young = sa.select(sa.literal(1)).where(audit.c.time_us > since_us).limit(limit).subquery()
+    return int(
+        connection_of(tx).execute(sa.select(sa.func.count()).select_from(young)).scalar_one()
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -86,7 +85,7 @@ def insert(tx: Transaction, row: NodeRow) -> None:
     writer_of(tx).execute(nodes.insert(), {name: getattr(row, name) for name in NodeRow.__slots__})
 
 
-def update(tx: Transaction, node_id: bytes, **values: Any) -> None:
+def update(tx: Transaction, node_id: bytes, **values: bytes | int | str | None) -> None:
     """Set columns of one node."""
     writer_of(tx).execute(nodes.update().where(nodes.c.id == node_id).values(**values))
 

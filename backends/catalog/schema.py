@@ -98,6 +98,7 @@ segments = sa.Table(
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("size_sealed_bytes", sa.BigInteger, nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("orphaned_us", sa.BigInteger, index=True),
 )
 
 properties = sa.Table(
@@ -177,4 +178,12 @@ audit = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("detail_sealed", sa.LargeBinary, nullable=False),
     sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    sa.Column("line", sa.Text, nullable=False),
 )

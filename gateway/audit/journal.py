@@ -107,7 +107,9 @@ class Journal:
                     seq=entry.link.seq,
                     time_us=entry.link.time_us,
                     body=entry.body,
-                    detail_sealed=self._cipher.seal(entry.detail, _context(self.id, entry.link.seq)),
+                    detail_sealed=self._cipher.seal(
+                        entry.detail, _context(self.id, entry.link.seq)
+                    ),
                     hash=entry.link.hash,
                 )
             ],

@@ -153,5 +153,3 @@ def body_and_detail(line: Mapping[str, Any]) -> tuple[str, bytes]:
     body = canonical({name: value for name, value in line.items() if name not in outside})
     detail = {name: line[name] for name in _DETAIL_FIELDS if line.get(name)}
     return body, canonical({"salt": line["salt"]} | detail).encode("ascii")
-
-

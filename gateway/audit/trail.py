@@ -13,6 +13,7 @@ from typing import Any
 
 from backends.catalog import journal as rows
 from backends.keyring import RecordCipher
+from gateway.audit.checkpoint import Checkpoint
 from gateway.audit.journal import opened_detail
 from gateway.audit.record import Link, body_and_detail, exported, genesis, link_hash
 from gateway.model import Transaction
@@ -61,11 +62,19 @@ def _matches(line: Line, name: str, value: str) -> bool:
     return str(line.get(name, "")) == value
 
 
-def verify_lines(lines: Iterable[Line]) -> tuple[int, list[Finding]]:
+def verify_lines(
+    lines: Iterable[Line], checkpoints: Iterable[Checkpoint] = ()
+) -> tuple[int, list[Finding]]:
     """Return how many records there are and everything that is wrong with them.
 
     Lines may be interleaved between journals but each journal must begin with its first record.
+    Every record that a checkpoint vouches for must be there: otherwise a tail was cut or the
+    catalog was rolled back.
     """
+    vouched: dict[tuple[str, int], tuple[str, str]] = {}
+    for checkpoint in checkpoints:
+        for journal, (seq, record_hash) in checkpoint.heads.items():
+            vouched.setdefault((journal, seq), (record_hash, checkpoint.time))
     heads: dict[str, Link] = {}
     findings: list[Finding] = []
     count = 0
@@ -76,7 +85,14 @@ def verify_lines(lines: Iterable[Line]) -> tuple[int, list[Finding]]:
         body, detail = body_and_detail(line)
         found = _checked(line, before, body, detail)
         findings.extend(Finding(journal, seq, message) for message in found)
+        expected_hash, time = vouched.pop((journal, seq), (line["hash"], ""))
+        if expected_hash != line["hash"]:
+            findings.append(Finding(journal, seq, f"the checkpoint of {time} saw another record."))
         heads[journal] = Link(seq, 0, bytes.fromhex(line["hash"]))
+    findings.extend(
+        Finding(journal, seq, f"is missing, though the checkpoint of {time} saw it.")
+        for (journal, seq), (_, time) in sorted(vouched.items())
+    )
     return count, findings
 
 

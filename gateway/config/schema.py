@@ -66,8 +66,6 @@ class WebdavConfig(Section):
     """The address that clients use, when a reverse proxy or another name stands in front."""
     workers: Workers | None = None
     """How many worker processes serve WebDAV; one for each processor core when left out."""
-    max_upload_bytes: Size | None = Field(default=None, alias="max_upload")
-    """The largest file that may be uploaded; bounded only by the share's quota when left out."""
 
 
 class SftpConfig(Section):

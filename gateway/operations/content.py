@@ -9,6 +9,7 @@ from backends.errors import (
     AlreadyExistsError,
     ConflictError,
     IsAFolderError,
+    LengthMismatchError,
     NotFoundError,
     ParentMissingError,
 )
@@ -64,14 +65,12 @@ def open_write(
     _require_base(node, terms)
     folder = op.folder_for(path, lineage)
     op.require_unlocked(lineage, membership=False)
-    op.vault.check_room(op.tx, folder.share, terms.expected_size or 0)
+    op.vault.check_room(folder.share, terms.expected_size or 0)
     base = op.vault.open_content(op.tx, node) if keep and node is not None else None
     return Opening(
         info=_new_info(path, op.now_us) if node is None else node.info(),
         draft=op.vault.draft(folder.share, base),
-        target=Target(
-            folder.share.name, folder.id, path.name, None if node is None else node.id
-        ),
+        target=Target(folder.share.name, folder.id, path.name, None if node is None else node.id),
     )
 
 
@@ -93,6 +92,11 @@ def commit(op: Operation, handle: WriteHandle, sealed: SealedContent | None) -> 
             raise AlreadyExistsError("Somebody else has made a file of that name meanwhile.")
         if node.is_folder:
             raise IsAFolderError("Somebody else has made a folder of that name meanwhile.")
+    if not handle.complete:
+        raise LengthMismatchError(
+            f"{handle.size_bytes} bytes arrived instead of the announced "
+            f"{handle.terms.expected_size}; nothing was stored."
+        )
     _require_base(node, handle.terms)
     op.require_unlocked(op.lineage(path), membership=False)
     modified_us = op.now_us if handle.modified_us is None else handle.modified_us
@@ -103,9 +107,7 @@ def commit(op: Operation, handle: WriteHandle, sealed: SealedContent | None) -> 
             op.tx, folder, path.name, sealed, modified_us=modified_us, author=author
         )
     elif sealed is not None:
-        node = op.vault.add_version(
-            op.tx, node, sealed, modified_us=modified_us, author=author
-        )
+        node = op.vault.add_version(op.tx, node, sealed, modified_us=modified_us, author=author)
     elif handle.modified_us is not None:
         node = op.vault.set_modified(op.tx, node, handle.modified_us)
     op.concerns(node)

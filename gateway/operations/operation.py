@@ -59,9 +59,7 @@ class Operation:
 
     def allow_stat(self, path: VirtualPath, *, own: bool) -> None:
         """Go on only if the principal may know of ``path``; ``own``: it made the node itself."""
-        self._judge(
-            decide_stat(self.policy, self.session.principal, path, self.situation, own=own)
-        )
+        self._judge(decide_stat(self.policy, self.session.principal, path, self.situation, own=own))
 
     def allow_change(self, path: VirtualPath, *, own: bool) -> None:
         """Go on only if the node's times may be set: with write, or with create on an own node."""

@@ -78,9 +78,7 @@ def scandir(op: Operation, path: VirtualPath, *, properties: bool) -> Listing:
 def _list_shares(op: Operation) -> Listing:
     visible = visible_shares(op.policy, op.session.principal, op.situation)
     roots = [op.find(VirtualPath((name,))) for name in sorted(visible)]
-    return Listing(
-        NodeInfo(ROOT, Kind.FOLDER), [root.info() for root in roots if root is not None]
-    )
+    return Listing(NodeInfo(ROOT, Kind.FOLDER), [root.info() for root in roots if root is not None])
 
 
 def make_folder(op: Operation, path: VirtualPath) -> NodeInfo:
@@ -189,9 +187,7 @@ def copy(
         _remove(op, there)
     else:
         op.require_unlocked(there, membership=False)
-    op.vault.copy(
-        op.tx, node, folder, target.name, author=op.principal_id, deep=recursive
-    )
+    op.vault.copy(op.tx, node, folder, target.name, author=op.principal_id, deep=recursive)
     return existing is None
 
 
@@ -233,8 +229,10 @@ def set_properties(
 
 
 def usage(op: Operation, path: VirtualPath) -> Usage:
-    """Return the space of the share that ``path`` lies in."""
+    """Return the space of the share that ``path`` lies in; for ``/``, that of the store."""
     op.allow_stat(VirtualPath(path.parts[:1]), own=False)
+    if path.is_root:
+        return Usage(0, op.vault.available_bytes(), None, 0)
     return op.vault.usage(op.tx, path.share)
 
 

@@ -220,7 +220,7 @@ class SftpConnection(SSHServerConnection):
             self.send_auth_banner(f"{error}\r\n")
             return None
         except Exception as error:  # noqa: BLE001  a listener; refused whatever went wrong
-            log.error("log-in failed with %s", type(error).__name__)  # noqa: TRY400
+            log.error("log-in failed with %s", type(error).__name__)
             return None
 
     async def _disown(self, future: asyncio.Task[Session]) -> None:
@@ -306,7 +306,7 @@ class SftpConnection(SSHServerConnection):
                 service.monitor.refused, self.client, Wire.SFTP, what, self.session
             )
         except Exception as error:  # noqa: BLE001  it stays refused, recorded or not
-            log.error("recording a refusal failed with %s", type(error).__name__)  # noqa: TRY400
+            log.error("recording a refusal failed with %s", type(error).__name__)
 
     async def attach_x11_listener(self, *_: object, **__: object) -> None:
         """Refuse to forward a display."""

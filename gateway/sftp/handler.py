@@ -92,7 +92,7 @@ def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
             # Neither the reply nor the log carries the text: it may hold a file name.
             request = secrets.token_hex(4)
             where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s failed with %s at\n%s", request, type(error).__name__, where)  # noqa: TRY400
+            log.error("request %s failed with %s at\n%s", request, type(error).__name__, where)
             raise asyncssh.SFTPFailure(f"Internal error; tell support: {request}.") from error
 
     return guarded
@@ -154,7 +154,7 @@ class FilesHandler(SFTPServerHandler):
             try:
                 await self._files.close(file)
             except Exception as error:  # noqa: BLE001  one failure must not keep the others open
-                log.error("giving up an open file failed with %s", type(error).__name__)  # noqa: TRY400
+                log.error("giving up an open file failed with %s", type(error).__name__)
         self._dir_handles.clear()
 
     async def recv_packet(self) -> SSHPacket:

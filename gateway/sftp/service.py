@@ -100,7 +100,7 @@ class Service:
         try:
             await self.workers.door(self.monitor.end, session, "disconnected")
         except Exception as error:  # noqa: BLE001  see above
-            log.error("leaving session %s failed with %s", session.id, type(error).__name__)  # noqa: TRY400
+            log.error("leaving session %s failed with %s", session.id, type(error).__name__)
 
     def spawn(self, job: Coroutine[object, object, None]) -> None:
         """Run ``job`` to its end even when the connection that asked for it is gone."""

@@ -107,7 +107,7 @@ class Connection:
         except (OSError, BodyCutError):
             return False
         except Exception as error:  # noqa: BLE001  a bug in one connection must not stop a thread
-            log.error("connection dropped: %s", type(error).__name__)  # noqa: TRY400
+            log.error("connection dropped: %s", type(error).__name__)
             return False
 
     def close(self) -> None:

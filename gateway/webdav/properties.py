@@ -99,7 +99,8 @@ def covers(lock: LockInfo, path: VirtualPath) -> bool:
 def _active_lock(lock: LockInfo, *, folder: bool, now_us: int) -> str:
     scope = "exclusive" if lock.exclusive else "shared"
     depth = "infinity" if lock.depth_infinity else "0"
-    left_s = max(0, (lock.expires_us - now_us) // SECOND_US)
+    # Rounded up: a client that has just been granted 600 s is to read 600.
+    left_s = max(0, -((now_us - lock.expires_us) // SECOND_US))
     owner = lock.owner or f"<D:owner>{escape(lock.principal_name)}</D:owner>"
     token = (
         f"<D:locktoken><D:href>{escape(lock.token)}</D:href></D:locktoken>" if lock.token else ""

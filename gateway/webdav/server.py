@@ -133,7 +133,7 @@ class Listener(HTTPServer):
             try:
                 self._connections.run(self.expiration_interval)
             except Exception as error:  # noqa: BLE001  a listener goes on
-                log.error("listener: %s", type(error).__name__)  # noqa: TRY400
+                log.error("listener: %s", type(error).__name__)
 
     def drain(self, timeout_s: float) -> None:
         """Stop; see ``WebdavServer.drain``."""

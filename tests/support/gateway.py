@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import ssl
@@ -30,7 +31,7 @@ from tests.support.replies import Record, Reply, parse_headers
 from tests.support.users import Login, User, until
 
 SEALGATE = Path(sys.executable).with_name("sealgate")
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 CLIENT_TIMEOUT_S = 150
 
@@ -107,9 +108,12 @@ class RunningGateway:
             )
         return self
 
-    def start_serve(self) -> RunningGateway:
-        """Start ``sealgate serve`` with the configuration as it now stands in its file."""
-        self._spawn("serve", "-c", str(self.config))
+    def start_serve(self, environment: Mapping[str, str] | None = None) -> RunningGateway:
+        """Start ``sealgate serve`` with the configuration as it now stands in its file.
+
+        ``environment`` is added to this process's own.
+        """
+        self._spawn("serve", "-c", str(self.config), environment=environment)
         until(self._answers, "both ports answer", START_TIMEOUT_S)
         return self
 
@@ -147,10 +151,11 @@ class RunningGateway:
             line, capture_output=True, text=True, timeout=CLIENT_TIMEOUT_S, check=False
         )
 
-    def _spawn(self, *arguments: str) -> None:
+    def _spawn(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(SEALGATE), *arguments],
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

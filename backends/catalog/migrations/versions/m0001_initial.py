@@ -23,6 +23,13 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_audit_time_us"), "audit", ["time_us"], unique=False)
     op.create_table(
+        "checkpoints",
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("time_us", sa.BigInteger(), nullable=False),
+        sa.Column("line", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_table(
         "epochs",
         sa.Column("share_id", sa.LargeBinary(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
@@ -105,8 +112,10 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("size_sealed_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("orphaned_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index(op.f("ix_segments_orphaned_us"), "segments", ["orphaned_us"], unique=False)
     op.create_table(
         "sessions",
         sa.Column("id", sa.Text(), nullable=False),
