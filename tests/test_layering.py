@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "auth.session",
         "backends.content",
         "backends.draft",
+        "backends.gc",
         "backends.share",
         "backends.vault",
     ),

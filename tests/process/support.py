@@ -96,8 +96,8 @@ class ServedGateway(RunningGateway):
 
     def serve(self) -> ServedGateway:
         """Start ``sealgate serve`` and return when it tells systemd that it is ready."""
-        self.spawn()
         told = len(self.notified.received())
+        self.spawn()
         until(lambda: self.told_or_ended(told, "READY=1"), "READY=1", START_TIMEOUT_S)
         return self
 

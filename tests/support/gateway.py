@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import ssl
@@ -108,12 +107,9 @@ class RunningGateway:
             )
         return self
 
-    def start_serve(self, environment: Mapping[str, str] | None = None) -> RunningGateway:
-        """Start ``sealgate serve`` with the configuration as it now stands in its file.
-
-        ``environment`` is added to this process's own.
-        """
-        self._spawn("serve", "-c", str(self.config), environment=environment)
+    def start_serve(self) -> RunningGateway:
+        """Start ``sealgate serve`` with the configuration as it now stands in its file."""
+        self._spawn("serve", "-c", str(self.config))
         until(self._answers, "both ports answer", START_TIMEOUT_S)
         return self
 
@@ -151,11 +147,10 @@ class RunningGateway:
             line, capture_output=True, text=True, timeout=CLIENT_TIMEOUT_S, check=False
         )
 
-    def _spawn(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def _spawn(self, *arguments: str) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(SEALGATE), *arguments],
-                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
