@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Control:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = b""
+        self._waiting: deque[Message] = deque()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
@@ -57,9 +59,15 @@ class Control:
         return [Message(*json.loads(line)) for line in lines]
 
     def messages(self) -> Iterator[Message]:
-        """Yield messages until the other end is gone."""
-        while (received := self.receive()) is not None:
-            yield from received
+        """Yield messages until the other end is gone; another call goes on where this stopped."""
+        while True:
+            # Several may come at once, of which the caller may take only the first.
+            while self._waiting:
+                yield self._waiting.popleft()
+            received = self.receive()
+            if received is None:
+                return
+            self._waiting.extend(received)
 
     def close(self) -> None:
         """Hang up."""

@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,10 +20,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from auth.directory import Directory
 from auth.errors import DirectoryUnavailableError
-from gateway.app import Gateway, open_gateway
+from gateway.app import Gateway, open_directory, open_gateway
 from gateway.audit.record import Record
 from gateway.config import ConfigError, GatewayConfig, check_files, load_config, parse_config
+from gateway.config.problems import Finding
 from gateway.control import Control, Message
 from gateway.errors import SealgateError
 from gateway.janitor import Janitor
@@ -79,6 +88,7 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self._signals = Signals()
+        self._serving = False
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit status.
@@ -91,9 +101,9 @@ class Supervisor:
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
             self._workers = _bound_workers(config, stack)
+            _require_directory(open_directory(config))
             gateway = open_gateway(config)
             stack.callback(gateway.close)
-            _require_directory(gateway)
             stack.enter_context(self._handling_signals())
             _record(gateway, "start", Outcome.OK)
             try:
@@ -110,6 +120,9 @@ class Supervisor:
         for worker in self._workers:
             self._start(worker, text)
         self._await_ready()
+        if self._signals.stop:
+            return
+        self._serving = True
         notify("READY=1")
         self._on_ready(gateway)
         janitor = Janitor(gateway)
@@ -183,6 +196,8 @@ class Supervisor:
         worker.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             [
                 sys.executable,
+                # Without it, Python would look for our modules in the current folder first.
+                "-P",
                 "-m",
                 "gateway.worker",
                 worker.wire.value,
@@ -220,9 +235,9 @@ class Supervisor:
                 if message.verb == "ready":
                     worker.ready = True
                 elif message.verb == "failed":
-                    log.error("%s worker: %s", worker.wire.value, message.text)
-                    if not any(each.ready for each in self._workers):
+                    if not self._serving:
                         raise StartError(message.text)
+                    log.error("%s worker: %s", worker.wire.value, message.text)
 
     def _await_ready(self) -> None:
         deadline_s = time.monotonic() + START_LIMIT_S
@@ -261,6 +276,9 @@ class Supervisor:
         for worker in self._workers:
             if worker.control is not None:
                 worker.control.send(Message("drain", str(drain_timeout_s)))
+            # While one descriptor is open the kernel goes on accepting, and nobody would answer.
+            for sock in worker.sockets:
+                sock.close()
         deadline_s = time.monotonic() + drain_timeout_s + CUT_OFF_S
         for worker in self._workers:
             if worker.process is None:
@@ -279,10 +297,43 @@ class Supervisor:
 def checked_config(text: str, source: Path) -> GatewayConfig:
     """Return the configuration in ``text``; ConfigError with every problem, of files too."""
     config = parse_config(text.encode("utf-8"), source)
-    problems = check_files(config)
+    problems = check_files(config) or [config.place(each) for each in unusable_keys(config)]
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def unusable_keys(config: GatewayConfig) -> Iterator[Finding]:
+    """Yield what keeps the TLS and SSH keys, which ``check_files`` found readable, from use."""
+    webdav, sftp = config.server.webdav, config.server.sftp
+    if webdav is not None:
+        try:
+            # An empty passphrase: without one given, OpenSSL would ask for it at the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                webdav.certificate, webdav.private_key, password=""
+            )
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror
+            yield Finding(
+                ("server", "webdav", "certificate"),
+                f"{webdav.certificate} and {webdav.private_key} cannot be used ({reason}).",
+                "Name a certificate and its own key, both in PEM form and without a passphrase.",
+            )
+    for index, path in enumerate(sftp.host_keys if sftp is not None else ()):
+        if not _opens(path.read_bytes()):
+            yield Finding(
+                ("server", "sftp", "host_keys", index),
+                f"{path} is no SSH private key without a passphrase.",
+                "Make one with 'ssh-keygen -t ed25519 -f FILE' and no passphrase.",
+            )
+
+
+def _opens(private_key: bytes) -> bool:
+    for load in (load_ssh_private_key, load_pem_private_key):
+        with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
+            load(private_key, password=None)
+            return True
+    return False
 
 
 def notify(state: str) -> None:
@@ -362,10 +413,10 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     return sock
 
 
-def _require_directory(gateway: Gateway) -> None:
+def _require_directory(directory: Directory) -> None:
     """Raise when the directory does not answer: nobody could log in."""
     try:
-        gateway.directory.refresh("00000000-0000-0000-0000-000000000000")
+        directory.refresh("00000000-0000-0000-0000-000000000000")
     except DirectoryUnavailableError as error:
         raise StartError(
             f"{error} Check directory.ldap.servers, and that this machine can reach them."

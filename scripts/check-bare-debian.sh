@@ -36,13 +36,13 @@ fi
 
 # The chroot reaches the network the way this machine does, and by nothing written in the project.
 cp /etc/resolv.conf "$root/etc/resolv.conf"
-[ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
 settings=(PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8)
 while IFS='=' read -r name value; do
     case "$name" in
         PIP_CERT | SSL_CERT_FILE | REQUESTS_CA_BUNDLE)
-            install -D -m 644 "$value" "$root$value"
-            settings+=("$name=$value")
+            # Not at its own path: Debian's ca-certificates would write its own bundle there.
+            install -D -m 644 "$value" "$root/root/$name.pem"
+            settings+=("$name=/root/$name.pem")
             ;;
         PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | PIP_TRUSTED_HOST | *_proxy | *_PROXY)
             settings+=("$name=$value")

@@ -61,6 +61,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.control",
         "gateway.demo",
         "gateway.demo_keys",
+        "gateway.front_sftp",
+        "gateway.front_webdav",
         "gateway.janitor",
         "gateway.log",
         "gateway.supervisor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from auth.authenticator import principal_of
 from auth.policy import Limits, Situation, decide, limits
@@ -26,6 +27,7 @@ from gateway.config import (
 )
 from gateway.model import Action, Wire, system_clock
 from gateway.paths import VirtualPath
+from gateway.supervisor import unusable_keys
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,13 +51,14 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run_check(arguments: argparse.Namespace) -> int:
     """Print every problem and every warning; 0 when there is no problem."""
     if arguments.schema:
-        say(json_schema())
+        # Not say(): it would escape the ends of lines.
+        sys.stdout.write(json_schema())
         return DONE
     problems: list[Problem] = []
     cautions: list[Problem] = []
     try:
         config = config_of(arguments)
-        problems = check_files(config)
+        problems = check_files(config) or [config.place(each) for each in unusable_keys(config)]
         cautions = list(warnings(config))
     except ConfigError as error:
         problems = list(error.problems)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from gateway.errors import AuditUnavailableError, DeniedError, SessionEndedError
 from gateway.model import PropertyName
 from gateway.monitor import Door, Mode
 from gateway.paths import ROOT, VirtualPath
-from tests.door.support import IDLE_TIMEOUT_S, POLICY, SHARES, Gate, at, outline, put
+from tests.door.support import IDLE_TIMEOUT_S, POLICY, SHARES, Gate, at, open_gate, outline, put
 
 FILE = at("/radiology/file")
 FOLDER = at("/radiology/folder")
@@ -92,17 +94,33 @@ CASES = {
 every_operation = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+@pytest.fixture(scope="module")
+def seeded(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A catalog with two files, a folder, and alice's lock on LOCKED, whose token comes along."""
+    folder = tmp_path_factory.mktemp("seeded") / "data"
+    shutil.copytree(prepared, folder)
+    with open_gate(folder) as gate:
+        alice = gate.door("alice")
+        put(alice, str(FILE))
+        put(alice, str(LOCKED))
+        alice.mkdir(FOLDER)
+        info, _ = alice.lock(
+            LOCKED, exclusive=True, depth_infinity=False, owner="<owner/>", timeout_s=3600
+        )
+    return folder, info.token
+
+
 @pytest.fixture
-def token(gate: Gate, alice: Door) -> str:
-    """A lock of alice's on LOCKED, beside a file and a folder; all that came before is seen."""
-    put(alice, str(FILE))
-    put(alice, str(LOCKED))
-    alice.mkdir(FOLDER)
-    info, _ = alice.lock(
-        LOCKED, exclusive=True, depth_infinity=False, owner="<owner/>", timeout_s=3600
-    )
+def gate_folder(seeded: tuple[Path, str], tmp_path: Path) -> Path:
+    """Every test has its own copy of the seeded catalog."""
+    return Path(shutil.copytree(seeded[0], tmp_path / "data"))
+
+
+@pytest.fixture
+def token(gate: Gate, seeded: tuple[Path, str]) -> str:
+    """The token of the lock; all records that came before are seen."""
     gate.new_records()
-    return info.token
+    return seeded[1]
 
 
 def test_every_method_of_the_door_has_a_case() -> None:
@@ -237,7 +255,7 @@ def test_denial_whose_record_fails_is_still_no_success(
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_body_that_never_asks_policy_keeps_nothing(gate: Gate, alice: Door, mode: Mode) -> None:
+def test_body_that_never_asks_policy_keeps_nothing(gate: Gate, alice: Door, mode: Mode, token: str) -> None:
     """What such a body did is rolled back, and recorded as our failure."""
     before = gate.content()
     with (
@@ -251,7 +269,7 @@ def test_body_that_never_asks_policy_keeps_nothing(gate: Gate, alice: Door, mode
     assert gate.content() == before
 
 
-def test_unforeseen_error_is_recorded_and_rolled_back(gate: Gate, alice: Door) -> None:
+def test_unforeseen_error_is_recorded_and_rolled_back(gate: Gate, alice: Door, token: str) -> None:
     """A bug in a body is a failed record too, and what it did is gone."""
     before = gate.content()
     with pytest.raises(ZeroDivisionError), alice._operation("create", NEW, Mode.CHANGE) as op:
@@ -293,7 +311,7 @@ def test_the_virtual_root_refuses_every_change(
 
 @pytest.mark.parametrize("method", ["stat", "scandir", "locks", "usage"])
 def test_the_virtual_root_tells_only_living_sessions(
-    gate: Gate, alice: Door, method: str
+    gate: Gate, alice: Door, token: str, method: str
 ) -> None:
     """Even what is the same for everybody needs a session and leaves a record."""
     getattr(alice, method)(ROOT)
@@ -303,7 +321,7 @@ def test_the_virtual_root_tells_only_living_sessions(
         getattr(alice, method)(ROOT)
 
 
-def test_commit_that_storage_fails_is_one_failed_record(gate: Gate, alice: Door) -> None:
+def test_commit_that_storage_fails_is_one_failed_record(gate: Gate, alice: Door, token: str) -> None:
     """The upload was allowed; what fails is recorded when it fails."""
     handle = alice.open_write(NEW)
     handle.write_at(0, b"x")
@@ -317,14 +335,14 @@ def test_commit_that_storage_fails_is_one_failed_record(gate: Gate, alice: Door)
         alice.stat(NEW)
 
 
-def test_refused_new_file_is_recorded_as_a_creation(gate: Gate) -> None:
+def test_refused_new_file_is_recorded_as_a_creation(gate: Gate, token: str) -> None:
     """The record names the action that policy was asked for."""
     with pytest.raises(DeniedError):
         gate.door("rita").open_write(NEW)
     assert outline(gate.new_records()) == [("create", "denied")]
 
 
-def test_refusals_before_any_operation_are_recorded(gate: Gate, alice: Door) -> None:
+def test_refusals_before_any_operation_are_recorded(gate: Gate, alice: Door, token: str) -> None:
     """What a protocol refuses by itself is a record with or without a session."""
     session = alice.session
     gate.monitor.refused(session.client, session.wire, "shell", session)

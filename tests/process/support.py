@@ -196,7 +196,7 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("sealgate: ")
-    assert lines[0].endswith(".") or "Run: " in lines[0], lines[0]
+    assert lines[0].endswith((".", "?")), lines[0]
     assert done.stdout == ""
     assert done.returncode == 2
     return lines[0].removeprefix("sealgate: ")

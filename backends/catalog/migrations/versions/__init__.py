@@ -1,1 +1,1 @@
-"""Alembic's scripts for the catalog: one a schema change, never edited once released."""
+"""The revisions, in order."""
