@@ -48,7 +48,7 @@ coverage: $(TEST_STAMP) ## The tests again, with branch coverage.
 bench: $(TEST_STAMP) ## Compare with peers on this machine.
 	@found=0; for script in bench/bench_*.py bench/*.sh; do \
 	    [ -e "$$script" ] || continue; found=1; echo "== $$script"; \
-	    case "$$script" in *.py) $(PYTHON_BIN) "$$script";; *) "$$script";; esac || exit; \
+	    case "$$script" in *.py) PYTHONPATH=. $(PYTHON_BIN) "$$script";; *) "$$script";; esac || exit; \
 	done; [ $$found = 1 ] || echo "bench/ holds no script yet."
 
 check-bare: ## As root: demo and tests on a bare Debian 12 made with debootstrap.

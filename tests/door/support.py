@@ -181,7 +181,7 @@ class Gate:
     monitor: Monitor
     secrets: dict[str, str]
     pauses_s: list[float]
-    seen: int = 0
+    seen: set[tuple[str, int]] = field(default_factory=set)
 
     # Coming in
 
@@ -221,8 +221,9 @@ class Gate:
 
     def new_records(self) -> list[Line]:
         """Return the records added since the last call."""
-        found = self.records()
-        fresh, self.seen = found[self.seen :], len(found)
+        found = {(line["journal"], line["seq"]): line for line in self.records()}
+        fresh = [line for place, line in found.items() if place not in self.seen]
+        self.seen |= found.keys()
         return fresh
 
     # The tree

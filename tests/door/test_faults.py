@@ -17,10 +17,11 @@ BIG = b"x" * 300_000
 
 
 class LyingCatalog(Catalog):
-    """A catalog whose next commit reaches the disk and reports failure; then it answers no more."""
+    """A catalog whose next commit reaches the disk and reports failure, and that may then fail."""
 
     lie = False
     down = False
+    down_after_lie = False
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Tx]:
@@ -29,7 +30,7 @@ class LyingCatalog(Catalog):
         with super().begin() as tx:
             yield tx
         if self.lie:
-            self.down = self.only_once = True
+            self.lie, self.down = False, self.down_after_lie
             raise StorageUnavailableError("The catalog failed.")
 
 
@@ -42,20 +43,18 @@ def lying(gate_folder: Path) -> Iterator[tuple[Gate, LyingCatalog]]:
         catalog.lie = catalog.down = False
 
 
-@pytest.mark.parametrize("stays_down", [True, False])
+@pytest.mark.parametrize("goes_down", [True, False])
 def test_commit_that_succeeded_unseen_keeps_its_segments(
-    lying: tuple[Gate, LyingCatalog], *, stays_down: bool
+    lying: tuple[Gate, LyingCatalog], *, goes_down: bool
 ) -> None:
     """The catalog may refer to what was written, so nothing of it may be removed."""
     gate, catalog = lying
     alice = gate.door("alice")
     handle = alice.open_write(at("/radiology/file"))
     handle.write_at(0, BIG)
-    catalog.lie = True
+    catalog.lie, catalog.down_after_lie = True, goes_down
     with pytest.raises(SealgateError):
         handle.commit()
-    catalog.lie = False
-    catalog.down = stays_down
     handle.abort("cut")
     catalog.down = False
     assert get(gate.door("alice"), "/radiology/file") == BIG
