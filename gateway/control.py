@@ -19,7 +19,7 @@ class Message:
     """One message: ``verb`` and the text that goes with it.
 
     To a worker: ``start`` and ``reload`` (the configuration's text), ``drain`` (seconds). From a
-    worker: ``ready``, ``failed`` (a sentence for the administrator).
+    worker: ``ready``, ``reloaded``, ``failed`` (a sentence for the administrator).
     """
 
     verb: str

@@ -7,6 +7,7 @@ data folder, a file of users. Nothing of the server behaves differently for it.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shlex
 import uuid
@@ -142,13 +143,7 @@ class Demo:
     def _prepare(self) -> None:
         settings = self._settings
         self._keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._folder / "config.yaml").write_text(
-            _CONFIG.format(
-                webdav=_endpoint(settings.host, settings.webdav_port),
-                sftp=_endpoint(settings.host, settings.sftp_port),
-            ),
-            encoding="utf-8",
-        )
+        self._write_config()
         master = self._keys / "master.key"
         if not master.exists():
             MasterKey.generate().write(master)
@@ -170,6 +165,23 @@ class Demo:
         (self._folder / "known_hosts").write_text(lines, encoding="ascii")
         if not self._accounts.exists():
             self._make_users()
+
+    def _write_config(self) -> None:
+        """Write the configuration, or set the listening addresses in the one that is there."""
+        settings = self._settings
+        path = self._folder / "config.yaml"
+        addresses = {
+            "webdav": _endpoint(settings.host, settings.webdav_port),
+            "sftp": _endpoint(settings.host, settings.sftp_port),
+        }
+        if path.exists():
+            text = path.read_text(encoding="utf-8")
+            for wire, address in addresses.items():
+                listen = re.compile(rf"(^  {wire}:.*?^ +listen:)[^\n]*", re.DOTALL | re.MULTILINE)
+                text = listen.sub(rf'\1 "{address}"', text, count=1)
+        else:
+            text = _CONFIG.format(**addresses)
+        path.write_text(text, encoding="utf-8")
 
     def _make_users(self) -> None:
         """Make the users and their passwords; their seeds come when the catalog is open."""

@@ -46,6 +46,9 @@ RESTART_PAUSE_S = 2.0
 START_LIMIT_S = 60.0
 """How long workers may take to begin serving."""
 
+RELOAD_LIMIT_S = 20.0
+"""How long workers may take to take a new configuration over."""
+
 CUT_OFF_S = 10.0
 """How long after the drain limit a worker is killed."""
 
@@ -65,6 +68,7 @@ class Worker:
     process: subprocess.Popen[bytes] | None = None
     control: Control | None = None
     ready: bool = False
+    reloading: bool = False
     started_s: float = 0.0
 
 
@@ -143,7 +147,7 @@ class Supervisor:
         try:
             fresh = _read(self._source)
             config = checked_config(fresh, self._source)
-            _require_same_sockets(gateway.config, config)
+            _require_reloadable(gateway.config, config)
             gateway.reload(config)
         except SealgateError as error:
             for line in str(error).splitlines():
@@ -154,7 +158,8 @@ class Supervisor:
             text = fresh
             for worker in self._workers:
                 if worker.control is not None:
-                    worker.control.send(Message("reload", text))
+                    worker.reloading = worker.control.send(Message("reload", text))
+            self._await_reloaded()
             log.info("reload: the new configuration is in force.")
             _record(gateway, "reload", Outcome.OK, rule=gateway.policy().revision)
         notify("READY=1")
@@ -229,11 +234,13 @@ class Supervisor:
                 self._selector.unregister(key.fileobj)
                 worker.control.close()
                 worker.control = None
-                worker.ready = False
+                worker.ready = worker.reloading = False
                 continue
             for message in received:
                 if message.verb == "ready":
                     worker.ready = True
+                elif message.verb == "reloaded":
+                    worker.reloading = False
                 elif message.verb == "failed":
                     if not self._serving:
                         raise StartError(message.text)
@@ -253,6 +260,16 @@ class Supervisor:
                 raise StartError(
                     f"The workers did not begin to serve within {START_LIMIT_S:.0f} s."
                 )
+
+    def _await_reloaded(self) -> None:
+        """Wait until every worker works by the new configuration, or is gone."""
+        deadline_s = time.monotonic() + RELOAD_LIMIT_S
+        while any(worker.reloading for worker in self._workers) and not self._signals.stop:
+            if time.monotonic() > deadline_s:
+                raise StartError(
+                    f"Not every worker took the new configuration over within {RELOAD_LIMIT_S:.0f} s."
+                )
+            self._listen(0.2)
 
     def _restart_dead(self, text: str) -> None:
         for worker in self._workers:
@@ -407,6 +424,9 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
         if family is socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
+        if shared:
+            # Not left to the worker: until someone listens, another gateway could bind it too.
+            sock.listen()
     except OSError:
         sock.close()
         raise
@@ -423,18 +443,18 @@ def _require_directory(directory: Directory) -> None:
         ) from error
 
 
-def _require_same_sockets(running: GatewayConfig, fresh: GatewayConfig) -> None:
-    """Raise when the new configuration needs other sockets or another store than the old one."""
-    for name, old, new in (
-        ("server.webdav.listen", running.server.webdav, fresh.server.webdav),
-        ("server.sftp.listen", running.server.sftp, fresh.server.sftp),
-    ):
-        if (old and old.listen) != (new and new.listen):
-            raise StartError(f"A change of {name} needs a restart.")
-    if running.storage != fresh.storage or running.keys != fresh.keys:
-        raise StartError("A change of storage or keys needs a restart.")
-    if running.directory != fresh.directory:
-        raise StartError("A change of directory needs a restart.")
+def _require_reloadable(running: GatewayConfig, fresh: GatewayConfig) -> None:
+    """Raise when the new configuration changes what only a start puts in force."""
+    changed = []
+    for section in ("server", "storage", "keys", "directory", "audit"):
+        old, new = getattr(running, section), getattr(fresh, section)
+        changed += [
+            f"{section}.{field.alias or name}"
+            for name, field in type(old).model_fields.items()
+            if getattr(old, name) != getattr(new, name)
+        ]
+    if changed:
+        raise StartError(f"A change of {', '.join(changed)} needs a restart.")
 
 
 def _last_checkpoint(gateway: Gateway) -> None:

@@ -130,7 +130,7 @@ def _banner(text: str) -> str:
 
 def _credential(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}", text):
-        remedy = "Use letters, digits, '-', '_' and '.', as in 'master-key'."
+        remedy = "Use letters, digits, '-', '_' and '.', as in 'master.key'."
         raise wrong(f"{shortened(text)} cannot name a credential.", remedy)
     return text
 
@@ -167,7 +167,7 @@ Line = Annotated[str, FromText(_line, "text")]
 Banner = Annotated[str, FromText(_banner, "Authorised use only.")]
 Flag = Annotated[bool, FromText(scalars.parse_flag, "true", ("boolean", "string"))]
 Size = Annotated[int, FromText(_positive_size, "500GiB")]
-CredentialName = Annotated[str, FromText(_credential, "master-key")]
+CredentialName = Annotated[str, FromText(_credential, "master.key")]
 AttributeName = Annotated[str, FromText(_attribute, "uid")]
 DistinguishedName = Annotated[str, FromText(scalars.parse_dn, "ou=people,dc=example,dc=org")]
 LdapServers = Annotated[
