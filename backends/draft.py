@@ -114,7 +114,10 @@ class _SegmentBuilder:
 class _FinishingSegment:
     """A full segment on its way to the disk; reading from it waits until it is there."""
 
-    def __init__(self, store: BlobStore, key: EpochKey, future: Future[SegmentRow]) -> None:
+    def __init__(
+        self, store: BlobStore, key: EpochKey, segment_id: bytes, future: Future[SegmentRow]
+    ) -> None:
+        self.id = segment_id
         self._store = store
         self._key = key
         self.future = future
@@ -339,9 +342,23 @@ class Draft:
         if len(self._finishing) >= FINISHING_LIMIT:
             self._finishing[-FINISHING_LIMIT].future.result()
         builder, self._builder = self._builder, None
-        finishing = _FinishingSegment(self._store, self._key, self._executor.submit(builder.finish))
+        future = self._executor.submit(builder.finish)
+        finishing = _FinishingSegment(self._store, self._key, builder.id, future)
         self._finishing.append(finishing)
         self._sources[builder.id] = finishing
+        self._drop_overwritten()
+
+    def _drop_overwritten(self) -> None:
+        """Delete segments of which nothing is left, so that rewriting cannot fill the disk."""
+        written_blocks = (len(self._finishing) - FINISHING_LIMIT) * SEGMENT_CHUNK_LIMIT
+        if written_blocks * CHUNK_SIZE_BYTES <= 2 * self.size_bytes:
+            return
+        used = self._content.extents.segment_ids()
+        for finishing in list(self._finishing):
+            if finishing.id not in used and finishing.future.done():
+                self._store.delete(finishing.future.result().id)
+                self._finishing.remove(finishing)
+                del self._sources[finishing.id]
 
     def _grow(self, end: int) -> None:
         if end > self.size_bytes:

@@ -6,11 +6,14 @@ data folder, a file of users. Nothing of the server behaves differently for it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import re
 import secrets
 import shlex
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -119,18 +122,31 @@ class Demo:
 
     def run(self) -> int:
         """Make what is missing, serve until told to stop, and return the exit status."""
-        self._ready.unlink(missing_ok=True)
-        try:
-            self._prepare()
-        except OSError as error:
-            raise UsageError(
-                f"The demo folder {self._folder} cannot be written ({error.strerror}). "
-                "Choose another with --dir."
-            ) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(self._alone())
+                self._ready.unlink(missing_ok=True)
+                self._prepare()
+            except OSError as error:
+                raise UsageError(
+                    f"The demo folder {self._folder} cannot be written ({error.strerror}). "
+                    "Choose another with --dir."
+                ) from error
+            stack.callback(self._ready.unlink, missing_ok=True)
             return Supervisor(self._folder / "config.yaml", on_ready=self._announce).run()
-        finally:
-            self._ready.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder, so that another demo does not change it under this one."""
+        with (self._folder / "demo.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"A demo in {self._folder} is running. Stop it, or choose another with --dir."
+                ) from error
+            yield
 
     def print_code(self, name: str) -> int:
         """Print a code of the user that is valid now."""

@@ -85,24 +85,24 @@ def _obey(control: Control, gateway: Gateway, front: Front, source: Path) -> Non
     """Carry out the supervisor's messages; when it is gone, stop as if told to."""
     for message in control.messages():
         if message.verb == "reload":
-            if not _reload(gateway, front, message.text, source):
+            answer = _reload(gateway, front, message.text, source)
+            control.send(answer)
+            if answer.verb == "failed":
                 # Better none than one that goes on by the old policy: another takes its place.
                 break
-            control.send(Message("reloaded"))
         elif message.verb == "drain":
             _in_background(front.drain, float(message.text))
     _in_background(front.drain, float(gateway.config.server.drain_timeout_s))
 
 
-def _reload(gateway: Gateway, front: Front, text: str, source: Path) -> bool:
+def _reload(gateway: Gateway, front: Front, text: str, source: Path) -> Message:
     try:
         config: GatewayConfig = parse_config(text.encode("utf-8"), source)
         gateway.reload(config)
     except (ConfigError, SealgateError) as error:
-        log.error("The new configuration was not taken over: %s", error)
-        return False
+        return Message("failed", f"The new configuration was not taken over: {error}")
     front.reload()
-    return True
+    return Message("reloaded")
 
 
 def _in_background(drain: Callable[[float], None], timeout_s: float) -> None:

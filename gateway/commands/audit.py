@@ -99,7 +99,7 @@ def _verify_file(arguments: argparse.Namespace) -> tuple[int, list[Finding]]:
         raise UsageError("An anchor needs --public-key: what 'sealgate audit key' printed.")
     broken: list[int] = []
     try:
-        with Path(arguments.file).open(encoding="utf-8") as file:
+        with Path(arguments.file).open(encoding="utf-8", errors="replace") as file:
             lines = trail.parse_lines(file, broken.append)
             count, findings = _verified(lines, anchored, arguments.public_key)
     except OSError as error:

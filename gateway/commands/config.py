@@ -106,9 +106,10 @@ def run_explain(arguments: argparse.Namespace) -> int:
         )
         return DONE
     if isinstance(held, Limits):
-        say(f"{account.name}: groups {', '.join(held.groups)}; idle {held.idle_timeout_s} s, ")
+        factor = "code required" if held.second_factor else "key only"
         say(
-            f"session {held.session_timeout_s} s, {'code required' if held.second_factor else 'key only'}"
+            f"{account.name}: groups {', '.join(held.groups)}; idle {held.idle_timeout_s} s, "
+            f"session {held.session_timeout_s} s, {factor}"
         )
     else:
         say(f"{account.name} is not let in: {held.rule}")

@@ -261,22 +261,21 @@ def file_size_limit(size_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("limit", [0, 100, 70_000, 16_781_439])
-def test_a_draft_that_did_not_fit_is_never_sealed(
-    tmp_path: Path, bench: Bench, limit: int
-) -> None:
+def test_a_draft_that_did_not_fit_is_never_sealed(tmp_path: Path, bench: Bench, limit: int) -> None:
     """Whether the header, a chunk or the last byte fails, space that comes back is no excuse."""
     store = LocalBlobStore.prepare(tmp_path)
     before = open_descriptors()
-    draft = Draft(
-        store, bench.key, None, executor=bench.executor, random_bytes=bench.random_bytes
-    )
-    with file_size_limit(limit), pytest.raises(StorageFullError):
-        for block in range(257):
+    draft = Draft(store, bench.key, None, executor=bench.executor, random_bytes=bench.random_bytes)
+
+    def write_and_seal(block_count: int) -> None:
+        for block in range(block_count):
             draft.write_at(block * BLOCK, sample(BLOCK))
         draft.seal()
+
+    with file_size_limit(limit), pytest.raises(StorageFullError):
+        write_and_seal(257)
     with pytest.raises((StorageFullError, StorageUnavailableError)):
-        draft.write_at(300 * BLOCK, sample(BLOCK))
-        draft.seal()
+        write_and_seal(1)
     draft.discard()
     assert ids(store) == []
     assert open_descriptors() == before

@@ -186,9 +186,10 @@ def test_changing_one_byte_seals_one_block(bench: Bench) -> None:
     assert second.sha256 is None
     assert [row.size_sealed_bytes for row in second.new_segments] == [65_680]
     changed = opened(bench, second, rows | sealed_rows(second))
-    assert changed.read_at(7 * BLOCK + 4, 3) == plain[7 * BLOCK + 4 :][:1] + b"!" + plain[
-        7 * BLOCK + 6 : 7 * BLOCK + 7
-    ]
+    assert (
+        changed.read_at(7 * BLOCK + 4, 3)
+        == plain[7 * BLOCK + 4 :][:1] + b"!" + plain[7 * BLOCK + 6 : 7 * BLOCK + 7]
+    )
     assert base.read_at(0, len(plain)) == plain
 
 
@@ -328,3 +329,13 @@ def test_one_content_serves_many_threads(bench: Bench) -> None:
         assert all(pool.map(read, range(16)))
 
 
+def test_writing_a_block_again_and_again_does_not_fill_the_disk(bench: Bench) -> None:
+    """What was overwritten goes while the upload runs, not only at its end."""
+    draft = new_draft(bench)
+    data = sample(BLOCK)
+    for _ in range(12 * 256):
+        draft.write_at(0, data)
+    stored = sum(bench.store.size(blob_id) for blob_id, _ in bench.store.listing())
+    assert stored <= 6 * 16_781_440
+    assert draft.seal().size_bytes == BLOCK
+    assert len(list(bench.store.listing())) == 1

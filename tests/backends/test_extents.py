@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +48,7 @@ def test_the_map_agrees_with_a_table_of_blocks(steps: list[Extent | int]) -> Non
         ]
     listed = list(extents)
     assert len(extents) == len(listed)
-    assert all(one.block_end <= two.block_start for one, two in zip(listed, listed[1:]))  # noqa: B905
+    assert all(one.block_end <= two.block_start for one, two in pairwise(listed))
     assert extents.segment_ids() == {segment_id for segment_id, _ in model.values()}
     assert sum(extent.block_count for extent in listed) == len(model)
 

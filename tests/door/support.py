@@ -298,9 +298,7 @@ def open_gate(
     cipher = RecordCipher(system, "audit")
     journal = Journal(catalog, cipher, node="test", clock=clock)
     blobs = MemoryBlobStore()
-    vault = Vault(
-        Shares(MASTER, SHARES, os.urandom), blobs, clock=clock, random_bytes=os.urandom
-    )
+    vault = Vault(Shares(MASTER, SHARES, os.urandom), blobs, clock=clock, random_bytes=os.urandom)
     totp = Totp(SqlSeedStore(RecordCipher(system, "totp"), Seed), clock)
     throttle = Throttle(
         SqlThrottleStore(ThrottleState), clock, ThrottleSettings(), derive_key(system, "throttle")

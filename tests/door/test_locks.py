@@ -140,9 +140,7 @@ def test_a_deep_lock_covers_all_below(alice: Door, bob: Door) -> None:
     put(bob, "/radiology/outside")
 
 
-def test_a_lock_below_anothers_deep_lock_makes_nothing(
-    gate: Gate, alice: Door, bob: Door
-) -> None:
+def test_a_lock_below_anothers_deep_lock_makes_nothing(gate: Gate, alice: Door, bob: Door) -> None:
     """A missing name is not made when its lock is refused."""
     lock(alice, str(FOLDER), deep=True)
     before = gate.content()
@@ -214,9 +212,7 @@ def test_lock_of_a_missing_name_makes_an_empty_file(gate: Gate, alice: Door) -> 
     """With one record, with the right to create, and not without a parent."""
     path = at("/radiology/new")
     gate.new_records()
-    info, created = alice.lock(
-        path, exclusive=True, depth_infinity=False, owner="", timeout_s=60
-    )
+    info, created = alice.lock(path, exclusive=True, depth_infinity=False, owner="", timeout_s=60)
     assert created
     assert (info.path, alice.stat(path).size_bytes) == (path, 0)
     assert outline(gate.new_records()) == [("lock", "ok"), ("stat", "ok")]
@@ -287,9 +283,7 @@ def test_a_lock_runs_out(gate: Gate, alice: Door, bob: Door) -> None:
 )
 def test_the_timeout_is_bounded(alice: Door, asked_s: int, given_s: int) -> None:
     """``Infinite`` and nonsense become what the gateway gives."""
-    info, _ = alice.lock(
-        FILE, exclusive=True, depth_infinity=False, owner="", timeout_s=asked_s
-    )
+    info, _ = alice.lock(FILE, exclusive=True, depth_infinity=False, owner="", timeout_s=asked_s)
     assert info.timeout_s == given_s
     assert alice.refresh_lock(FILE, info.token, timeout_s=asked_s).timeout_s == given_s
     assert given_s <= SESSION_TIMEOUT_S
@@ -320,9 +314,7 @@ def test_the_owner_element_is_bounded(gate: Gate, alice: Door) -> None:
     """A client's own text in our tables has a limit."""
     before = gate.content()
     with pytest.raises(LimitError):
-        alice.lock(
-            FILE, exclusive=True, depth_infinity=False, owner="x" * 9000, timeout_s=60
-        )
+        alice.lock(FILE, exclusive=True, depth_infinity=False, owner="x" * 9000, timeout_s=60)
     assert gate.content() == before
 
 

@@ -67,13 +67,9 @@ CASES = {
     "delete": Case(lambda door, path, _: door.delete(path), FILE, "delete"),
     "move": Case(lambda door, path, _: door.move(path, NEW), FILE, "move"),
     "copy": Case(lambda door, path, _: door.copy(path, NEW), FILE, "copy"),
-    "set_times": Case(
-        lambda door, path, _: door.set_times(path, modified_us=7), FILE, "set_times"
-    ),
+    "set_times": Case(lambda door, path, _: door.set_times(path, modified_us=7), FILE, "set_times"),
     "set_properties": Case(
-        lambda door, path, _: door.set_properties(
-            path, put={PROPERTY: "<c/>"}, remove=frozenset()
-        ),
+        lambda door, path, _: door.set_properties(path, put={PROPERTY: "<c/>"}, remove=frozenset()),
         FILE,
         "set_properties",
     ),
@@ -126,9 +122,7 @@ def token(gate: Gate, seeded: tuple[Path, str]) -> str:
 def test_every_method_of_the_door_has_a_case() -> None:
     """A method that is added to the door must be added here."""
     methods = {
-        name
-        for name, _ in inspect.getmembers(Door, inspect.isroutine)
-        if not name.startswith("_")
+        name for name, _ in inspect.getmembers(Door, inspect.isroutine) if not name.startswith("_")
     }
     assert methods - {"with_tokens"} == CASES.keys()
 
@@ -243,9 +237,7 @@ def test_operation_whose_record_fails_does_not_happen(
 
 
 @every_operation
-def test_denial_whose_record_fails_is_still_no_success(
-    gate: Gate, token: str, case: Case
-) -> None:
+def test_denial_whose_record_fails_is_still_no_success(gate: Gate, token: str, case: Case) -> None:
     """A refusal that cannot be recorded is an error too."""
     before = gate.content()
     gate.refuse_records()
@@ -255,7 +247,9 @@ def test_denial_whose_record_fails_is_still_no_success(
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_body_that_never_asks_policy_keeps_nothing(gate: Gate, alice: Door, mode: Mode, token: str) -> None:
+def test_body_that_never_asks_policy_keeps_nothing(
+    gate: Gate, alice: Door, mode: Mode, token: str
+) -> None:
     """What such a body did is rolled back, and recorded as our failure."""
     before = gate.content()
     with (
@@ -321,7 +315,9 @@ def test_the_virtual_root_tells_only_living_sessions(
         getattr(alice, method)(ROOT)
 
 
-def test_commit_that_storage_fails_is_one_failed_record(gate: Gate, alice: Door, token: str) -> None:
+def test_commit_that_storage_fails_is_one_failed_record(
+    gate: Gate, alice: Door, token: str
+) -> None:
     """The upload was allowed; what fails is recorded when it fails."""
     handle = alice.open_write(NEW)
     handle.write_at(0, b"x")

@@ -78,9 +78,7 @@ def test_a_rule_below_the_target_decides_too(gate: Gate, tree: Door, operation: 
 
 
 @pytest.mark.parametrize("operation", ["move", "copy"])
-def test_a_rule_below_a_replaced_folder_decides_too(
-    gate: Gate, tree: Door, operation: str
-) -> None:
+def test_a_rule_below_a_replaced_folder_decides_too(gate: Gate, tree: Door, operation: str) -> None:
     """What lies in a folder that is to be replaced would be deleted."""
     tree.mkdir(at("/radiology/new"))
     gate.policy.replace(staff(PathRule("/a/secret/*", deny=frozenset({Action.DELETE}))))
@@ -205,7 +203,7 @@ def test_a_drop_box_shows_ones_own_unfinished_upload(gate: Gate) -> None:
 
 
 def test_delete_demands_kind_and_emptiness_that_were_asked(gate: Gate, tree: Door) -> None:
-    """rmdir on a file, rm on a folder and rmdir on a full folder change nothing."""
+    """The wrong kind for rmdir or rm and a full folder for rmdir: neither changes anything."""
     before = gate.content()
     with pytest.raises(NotAFolderError):
         tree.delete(at("/radiology/a/b/c"), kind=Kind.FOLDER)
@@ -243,7 +241,7 @@ def test_a_folder_with_ones_own_unfinished_file_is_not_empty(alice: Door) -> Non
     ],
 )
 def test_nothing_goes_into_itself_or_over_what_holds_it(
-    gate: Gate, alice: Door, share: str, operation: str, source: str, target: str
+    gate: Gate, alice: Door, share: str, operation: str, *, source: str, target: str
 ) -> None:
     """With and without a trash: refused, and nothing is lost."""
     alice.mkdir(at(f"/{share}/a"))
@@ -302,18 +300,14 @@ def test_an_existing_target_stays_unless_it_is_to_be_replaced(
     with pytest.raises(AlreadyExistsError):
         getattr(tree, operation)(at("/radiology/a/b/c"), at("/radiology/file"))
     assert gate.content() == before
-    assert not getattr(tree, operation)(
-        at("/radiology/a/b/c"), at("/radiology/file"), replace=True
-    )
+    assert not getattr(tree, operation)(at("/radiology/a/b/c"), at("/radiology/file"), replace=True)
     assert get(tree, "/radiology/file") == b"c"
 
 
 def test_copy_shares_segments_and_takes_properties_along(gate: Gate, alice: Door) -> None:
     """A copy of a large file adds no blob, and is a node of its own."""
     first = put(alice, "/radiology/file", b"x" * 300_000)
-    alice.set_properties(
-        at("/radiology/file"), put={PROPERTY: "<c>red</c>"}, remove=frozenset()
-    )
+    alice.set_properties(at("/radiology/file"), put={PROPERTY: "<c>red</c>"}, remove=frozenset())
     blobs = gate.content()["blobs"]
     assert alice.copy(at("/radiology/file"), at("/radiology/copy"))
     assert gate.content()["blobs"] == blobs

@@ -1,0 +1,230 @@
+"""The frozen vectors of FORMAT.md section 11: today's code makes and refuses exactly these.
+
+A vector that no longer fits means that old data no longer opens. The independent reader checks
+the same bytes, so that code and vectors cannot be wrong together.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256, shake_256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidTag
+
+from backends import errors
+from backends.catalog.versions import VersionRow
+from backends.extents import Extent
+from backends.keyring import Mac, MasterKey, NameCipher, RecordCipher, derive_key
+from backends.segment import HEADER_SIZE_BYTES, SegmentCipher, seal_whole, unseal_whole
+from backends.vault import manifest
+from tests.support import sealed_reader
+
+FOLDER = Path(__file__).resolve().parent.parent / "vectors"
+Case = dict[str, Any]
+
+
+def loaded(name: str) -> Case:
+    vectors: Case = json.loads((FOLDER / name).read_text("utf-8"))
+    return vectors
+
+
+SEGMENTS = loaded("segments.json")
+KEYS = loaded("keys.json")
+NAMES = loaded("names.json")
+RECORDS = loaded("records.json")
+MANIFESTS = loaded("manifests.json")
+
+
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    ids = [case.get("name") or case.get("label") or case["purpose"] for case in cases]
+    return pytest.mark.parametrize("case", cases, ids=[name[:40] for name in ids])
+
+
+def raw(case: Case, key: str) -> bytes:
+    return bytes.fromhex(case[key])
+
+
+def sealed_segment(case: Case) -> tuple[bytes, bytes]:
+    """Return plaintext and sealed bytes of a segment case, made by today's code."""
+    plain = shake_256(case["plain"]["seed"].encode("ascii")).digest(case["plain"]["length"])
+    cipher = SegmentCipher.create(
+        raw(case, "epoch_key"),
+        raw(case, "share_id"),
+        case["epoch"],
+        raw(case, "segment_id"),
+        raw(case, "salt"),
+    )
+    return plain, seal_whole(cipher, plain)
+
+
+@each(SEGMENTS["cases"])
+def test_a_segment_is_sealed_as_frozen(case: Case) -> None:
+    """Header, size and every byte are the vector's, and both readers open them."""
+    plain, sealed = sealed_segment(case)
+    assert sha256(plain).hexdigest() == case["plain"]["sha256"]
+    assert sealed[:HEADER_SIZE_BYTES].hex() == case["header"]
+    assert len(sealed) == case["sealed"]["length"]
+    assert sha256(sealed).hexdigest() == case["sealed"]["sha256"]
+    assert case["sealed"].get("bytes", sealed.hex()) == sealed.hex()
+    named = (
+        raw(case, "epoch_key"),
+        raw(case, "share_id"),
+        case["epoch"],
+        raw(case, "segment_id"),
+    )
+    cipher = SegmentCipher.open(*named, sealed[:HEADER_SIZE_BYTES])
+    assert unseal_whole(cipher, sealed) == plain
+    assert sealed_reader.open_segment(*named, sealed) == plain
+
+
+def changed(sealed: bytes, change: Case) -> bytes:
+    """Return the sealed bytes as a rejection's ``change`` makes them."""
+    data = bytearray(sealed)
+    if "flip" in change:
+        place, bit = change["flip"]
+        data[place] ^= 1 << bit
+    if "copy" in change:
+        start, size, target = change["copy"]
+        data[target : target + size] = data[start : start + size]
+    return bytes(data[: change.get("keep", len(data))]) + bytes.fromhex(change.get("append", ""))
+
+
+@each(SEGMENTS["rejections"])
+def test_a_changed_segment_is_refused_as_frozen(case: Case) -> None:
+    """With the class and the reason that the vector names; the second reader refuses it too."""
+    base = next(each for each in SEGMENTS["cases"] if each["name"] == case["of"])
+    sealed = changed(sealed_segment(base)[1], case["change"])
+    asked = base | case["change"]
+    named = (
+        raw(asked, "epoch_key"),
+        raw(asked, "share_id"),
+        asked["epoch"],
+        raw(asked, "segment_id"),
+    )
+    with pytest.raises(getattr(errors, case["error"]), match=case["message"]):
+        unseal_whole(SegmentCipher.open(*named, sealed[:HEADER_SIZE_BYTES]), sealed)
+    with pytest.raises((ValueError, InvalidTag)):
+        sealed_reader.open_segment(*named, sealed)
+
+
+@each(KEYS["derivations"])
+def test_a_key_is_derived_as_frozen(case: Case) -> None:
+    """Every label of FORMAT.md section 1."""
+    key, context = raw(case, "key"), raw(case, "context")
+    label, size, derived = case["label"], case["size"], raw(case, "derived")
+    assert derive_key(key, label, context, size_bytes=size) == derived
+    assert sealed_reader.derive(key, label.encode("ascii"), context, size) == derived
+
+
+def test_the_master_key_file_is_as_frozen(tmp_path: Path) -> None:
+    """Its text, and the id that the key has."""
+    case = KEYS["master_file"]
+    MasterKey(raw(case, "key")).write(tmp_path / "key")
+    assert (tmp_path / "key").read_text("ascii") == case["text"]
+    assert MasterKey.from_file(tmp_path / "key").key_id == case["key_id"]
+    assert sealed_reader.read_master_key(case["text"]) == raw(case, "key")
+
+
+@each(KEYS["refused_files"])
+def test_another_key_file_is_refused(case: Case, tmp_path: Path) -> None:
+    """Too short, too long, not hex, or of another version."""
+    (tmp_path / "key").write_text(case["text"], "ascii")
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(errors.KeyUnavailableError):
+        MasterKey.from_file(tmp_path / "key")
+    with pytest.raises(ValueError):
+        sealed_reader.read_master_key(case["text"])
+
+
+@each(KEYS["wraps"])
+def test_a_key_is_wrapped_as_frozen(case: Case) -> None:
+    """RFC 3394's own example among them."""
+    master = MasterKey(raw(case, "master"))
+    assert master.wrap(raw(case, "key")).hex() == case["wrapped"]
+    assert master.unwrap(raw(case, "wrapped")).hex() == case["key"]
+
+
+@each(KEYS["rejections"])
+def test_another_wrapped_key_is_refused(case: Case) -> None:
+    """Edited, cut, or wrapped by another master."""
+    with pytest.raises(getattr(errors, case["error"])):
+        MasterKey(raw(case, "master")).unwrap(raw(case, "wrapped"))
+
+
+@each(NAMES["cases"])
+def test_a_name_is_sealed_as_frozen(case: Case) -> None:
+    """Short, long and not ASCII."""
+    key, parent = raw(NAMES, "name_key"), raw(NAMES, "parent_id")
+    assert NameCipher(key).seal(parent, case["name"]).hex() == case["sealed"]
+    assert NameCipher(key).unseal(parent, raw(case, "sealed")) == case["name"]
+    assert sealed_reader.open_name(key, parent, raw(case, "sealed")) == case["name"]
+
+
+@each(NAMES["rejections"])
+def test_another_sealed_name_is_refused(case: Case) -> None:
+    """Edited, cut, unsealed, or of another folder."""
+    key, parent, sealed = raw(NAMES, "name_key"), raw(case, "parent_id"), raw(case, "sealed")
+    with pytest.raises(errors.IntegrityError):
+        NameCipher(key).unseal(parent, sealed)
+    with pytest.raises(InvalidTag):
+        sealed_reader.open_name(key, parent, sealed)
+
+
+@each(RECORDS["cases"])
+def test_a_record_is_sealed_as_frozen(case: Case) -> None:
+    """Each purpose, under a given nonce."""
+    key, context, nonce = raw(case, "key"), raw(case, "context"), raw(case, "nonce")
+    cipher = RecordCipher(key, case["purpose"], lambda size: nonce[:size])
+    assert cipher.seal(raw(case, "plain"), context).hex() == case["sealed"]
+    assert cipher.unseal(raw(case, "sealed"), context).hex() == case["plain"]
+    opened = sealed_reader.open_record(key, case["purpose"], context, raw(case, "sealed"))
+    assert opened.hex() == case["plain"]
+
+
+@each(RECORDS["rejections"])
+def test_another_sealed_record_is_refused(case: Case) -> None:
+    """Edited, cut, or carried elsewhere."""
+    key = raw(RECORDS["cases"][0], "key")
+    with pytest.raises(errors.IntegrityError):
+        RecordCipher(key, case["purpose"]).unseal(raw(case, "sealed"), raw(case, "context"))
+
+
+@each(MANIFESTS["cases"])
+def test_a_manifest_and_its_mac_are_as_frozen(case: Case) -> None:
+    """Byte for byte."""
+    fields = case["version"]
+    row = VersionRow(
+        id=raw(fields, "id"),
+        node_id=raw(fields, "node_id"),
+        share_id=raw(fields, "share_id"),
+        epoch=fields["epoch"],
+        size_bytes=fields["size_bytes"],
+        sha256=None if fields["sha256"] is None else raw(fields, "sha256"),
+        modified_us=0,
+        created_us=fields["created_us"],
+        author=fields["author"],
+        inline_sealed=b"" if fields["inline"] else None,
+        mac=b"",
+    )
+    extents = tuple(
+        Extent(block_start, block_count, bytes.fromhex(segment_id), chunk_start)
+        for block_start, block_count, segment_id, chunk_start in case["extents"]
+    )
+    data = manifest(row, extents)
+    assert data.hex() == case["manifest"]
+    mac = Mac(raw(MANIFESTS, "epoch_key"), "manifest")
+    assert mac.tag(data).hex() == case["mac"]
+    for place in range(len(data)):
+        assert not mac.verify(data[:place] + data[place + 1 :], raw(case, "mac"))
+
+
+def test_each_vector_file_is_small_and_says_what_it_is() -> None:
+    """Vectors are read by people too."""
+    files = sorted(FOLDER.glob("*.json"))
+    assert len(files) == 5
+    for file in files:
+        assert file.stat().st_size < 20_000
+        assert loaded(file.name)["about"]
