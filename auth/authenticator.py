@@ -82,6 +82,10 @@ class Authenticator:
             return None
         return self._sessions.joined(tx, self._tag(attempt), self._clock())
 
+    def stale(self, tx: Transaction, attempt: Attempt) -> bool:
+        """Return whether the attempt's secret opened a session that is over by now."""
+        return bool(attempt.secret) and self._sessions.known(tx, self._tag(attempt))
+
     def identify(self, attempt: Attempt) -> Claim:
         """Return the claim that the attempt proves with its first factor.
 

@@ -23,6 +23,10 @@ class LoginRefusedError(AuthError):
         self.principal_id = principal_id
 
 
+class LoginBusyError(AuthError):
+    """Too many logins are under way; nothing was tried."""
+
+
 class DirectoryUnavailableError(AuthError):
     """No directory server answered in time; nobody can be authenticated until one does."""
 

@@ -31,6 +31,22 @@ class Binding:
     join_until_us: int | None = None
 
 
+class BoundLike(Protocol):
+    """A session found by its binding."""
+
+    @property
+    def session(self) -> Session:
+        """The session as stored."""
+
+    @property
+    def live(self) -> bool:
+        """Whether its row was not ended."""
+
+    @property
+    def join_until_us(self) -> int:
+        """Until when it may be joined."""
+
+
 class SessionStore(Protocol):
     """Keeps session rows. A row is live until it was ended; time is not the store's business."""
 
@@ -40,14 +56,20 @@ class SessionStore(Protocol):
     def get(self, tx: Transaction, session_id: str) -> Session | None:
         """Return the session of that id while its row is live."""
 
-    def joinable(self, tx: Transaction, tag: bytes, now_us: int) -> Session | None:
-        """Return the live session that may still be joined with the binding ``tag``."""
+    def bound(self, tx: Transaction, tag: bytes) -> BoundLike | None:
+        """Return the session, live or ended, that was bound to ``tag`` last."""
 
     def count(self, tx: Transaction, session_id: str, change: int) -> int:
         """Add ``change`` to the session's connections; return how many there are then."""
 
     def update(
-        self, tx: Transaction, session_id: str, *, last_active_us: int | None, ended: str, now_us: int
+        self,
+        tx: Transaction,
+        session_id: str,
+        *,
+        last_active_us: int | None,
+        ended: str,
+        now_us: int,
     ) -> bool:
         """Set the last activity, or end the row with reason ``ended``; False if it was not live."""
 
@@ -92,8 +114,14 @@ class Sessions:
 
     def joined(self, tx: Transaction, tag: bytes, now_us: int) -> Session | None:
         """Return the living session bound to ``tag``; None when there is none to join."""
-        session = self._store.joinable(tx, tag, now_us)
-        return None if session is None or session.over(now_us) else session
+        bound = self._store.bound(tx, tag)
+        if bound is None or not bound.live or now_us >= bound.join_until_us:
+            return None
+        return None if bound.session.over(now_us) else bound.session
+
+    def known(self, tx: Transaction, tag: bytes) -> bool:
+        """Return whether any session of late, living or over, was bound to ``tag``."""
+        return self._store.bound(tx, tag) is not None
 
     def connect(self, tx: Transaction, session: Session) -> bool:
         """Count one more connection of a joined session; False when JOIN_LIMIT is reached."""
@@ -115,15 +143,11 @@ class Sessions:
     def touch(self, tx: Transaction, session: Session, now_us: int) -> None:
         """Set the idle clock back."""
         if now_us > session.last_active_us:
-            self._store.update(
-                tx, session.id, last_active_us=now_us, ended="", now_us=now_us
-            )
+            self._store.update(tx, session.id, last_active_us=now_us, ended="", now_us=now_us)
 
     def end(self, tx: Transaction, session_id: str, reason: str, now_us: int) -> bool:
         """End the session; False when it had ended before (then nothing is to be recorded)."""
-        return self._store.update(
-            tx, session_id, last_active_us=None, ended=reason, now_us=now_us
-        )
+        return self._store.update(tx, session_id, last_active_us=None, ended=reason, now_us=now_us)
 
     def disconnect(self, tx: Transaction, session_id: str, reason: str, now_us: int) -> bool:
         """Take one connection away; end the session with the last one. True: it ended now."""

@@ -20,9 +20,12 @@ STRAY_GRACE_US = 7 * 24 * 3600 * SECOND_US
 BATCH_LIMIT = 500
 """The most rows or blobs dealt with at once."""
 
+TRASH_BATCH_LIMIT = 20
+"""The most trashed nodes, each with all that was below it, purged in one transaction."""
+
 
 def superseded(
-    dated: list[retention.Dated], settings: ShareSettings, now_us: int
+    dated: list[retention.Dated], current_id: bytes, settings: ShareSettings, now_us: int
 ) -> list[retention.Dated]:
     """Return the versions of one file (newest first) that its share does not keep.
 
@@ -33,13 +36,18 @@ def superseded(
     return [
         version
         for index, version in enumerate(dated)
-        if index > 0 and (index > settings.versions_keep or dated[index - 1].created_us < oldest_us)
+        if version.id != current_id
+        and index > 0
+        and (index > settings.versions_keep or dated[index - 1].created_us < oldest_us)
     ]
 
 
-def prune(tx: Transaction, share: Share, node_id: bytes, now_us: int) -> int:
-    """Remove the file's versions that the share does not keep; return how many."""
-    doomed = superseded(retention.history(tx, node_id), share.settings, now_us)
+def prune(tx: Transaction, share: Share, node_id: bytes, current_id: bytes, now_us: int) -> int:
+    """Remove the file's versions that the share does not keep; return how many.
+
+    ``current_id`` stays whatever its date says.
+    """
+    doomed = superseded(retention.history(tx, node_id), current_id, share.settings, now_us)
     if doomed:
         retention.remove_versions(tx, [version.id for version in doomed])
         freed = sum(version.size_bytes for version in doomed)
@@ -47,17 +55,24 @@ def prune(tx: Transaction, share: Share, node_id: bytes, now_us: int) -> int:
     return len(doomed)
 
 
-def expire(tx: Transaction, share: Share, now_us: int) -> int:
-    """Prune old versions and purge old trash of the share, up to BATCH_LIMIT; return how many."""
-    settings = share.settings
-    before_us = now_us - settings.versions_for_s * SECOND_US
-    count = 0
-    for node_id in retention.nodes_with_old_versions(tx, share.id, before_us, BATCH_LIMIT):
-        count += prune(tx, share, node_id, now_us)
-    before_us = now_us - settings.trash_s * SECOND_US
-    for node_id in retention.trashed(tx, share.id, before_us, BATCH_LIMIT):
-        count += _purge(tx, share, node_id)
-    return count
+def prune_next(
+    tx: Transaction, share: Share, after_id: bytes, now_us: int
+) -> tuple[int, bytes | None]:
+    """Prune the next batch of files after node ``after_id``.
+
+    Returns how many versions went and where to go on, None when every file was looked at.
+    """
+    before_us = now_us - share.settings.versions_for_s * SECOND_US
+    files = retention.files_with_old_versions(tx, share.id, before_us, after_id, BATCH_LIMIT)
+    count = sum(prune(tx, share, node_id, current, now_us) for node_id, current in files)
+    return count, files[-1][0] if len(files) == BATCH_LIMIT else None
+
+
+def purge_next(tx: Transaction, share: Share, now_us: int) -> int:
+    """Purge a batch of what has lain in the trash for too long; return how many nodes went."""
+    before_us = now_us - share.settings.trash_s * SECOND_US
+    old = retention.trashed(tx, share.id, before_us, TRASH_BATCH_LIMIT)
+    return sum(_purge(tx, share, node_id) for node_id in old)
 
 
 def collect(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:

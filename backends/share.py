@@ -116,10 +116,6 @@ class Shares:
             self._names[row.name_key_wrapped] = ciphers
         return Share(row, settings, *ciphers, self.epoch_key(tx, row.id, row.epoch))
 
-    def all(self, tx: Transaction) -> list[Share]:
-        """Return every configured share."""
-        return [self.get(tx, name) for name in sorted(self._settings)]
-
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:
         """Return a share's key of one epoch; KeyUnavailableError when it was destroyed."""
         wrapped = keys.epoch_key(tx, share_id, epoch)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 
 from backends import gc
 from backends.blobs import BlobStore
-from backends.catalog import keys, nodes, versions
+from backends.catalog import keys, nodes, retention, versions
 from backends.catalog.nodes import NO_VERSION, NodeRow
 from backends.catalog.versions import VersionRow
 from backends.content import Content, StoredSegment
 from backends.draft import FINISHING_LIMIT, Draft, SealedContent
 from backends.errors import (
+    ConflictError,
     IntegrityError,
     LimitError,
     NotAFolderError,
@@ -35,6 +36,9 @@ from gateway.paths import VirtualPath
 
 PROPERTIES_LIMIT_BYTES = 64 * 1024
 """The most dead properties a node may carry, as JSON."""
+
+RESERVE_BYTES = 64 * 1024 * 1024
+"""Free space that uploads must leave: a full disk stops the audit trail, and so everyone."""
 
 _MANIFEST_HEAD = struct.Struct(">16s16s16sIQQQH")
 _MANIFEST_EXTENT = struct.Struct(">QQ16sI")
@@ -92,10 +96,16 @@ class Vault:
         """Wait for segments on their way to the disk."""
         self._executor.shutdown(wait=True)
 
-    def expire(self, tx: Transaction) -> int:
-        """Remove what shares no longer keep of versions and trash, a batch; return how many."""
-        now_us = self._clock()
-        return sum(gc.expire(tx, share, now_us) for share in self._shares.all(tx))
+    def prune_next(self, tx: Transaction, name: str, after_id: bytes) -> tuple[int, bytes | None]:
+        """Remove versions that share ``name`` no longer keeps, a batch of files.
+
+        Returns how many went and the ``after_id`` to go on with, None at the end.
+        """
+        return gc.prune_next(tx, self._shares.get(tx, name), after_id, self._clock())
+
+    def purge_next(self, tx: Transaction, name: str) -> int:
+        """Purge a batch of what has lain too long in the trash of share ``name``."""
+        return gc.purge_next(tx, self._shares.get(tx, name), self._clock())
 
     def collect(self, catalog: UnitOfWork) -> int:
         """Delete segments that have long been unused; return how many."""
@@ -185,12 +195,22 @@ class Vault:
         return self._content_of(tx, version)
 
     def check_room(self, share: Share, more_bytes: int) -> None:
-        """Raise QuotaExceededError unless the share can take ``more_bytes``."""
+        """Raise QuotaExceededError unless share and disk can take ``more_bytes`` of new content."""
+        self.check_quota(share, more_bytes)
+        if more_bytes and more_bytes > self._store.available_bytes():
+            raise QuotaExceededError("The storage under the share does not hold this file.")
+
+    def check_quota(self, share: Share, more_bytes: int) -> None:
+        """Raise QuotaExceededError unless the share may hold ``more_bytes`` more."""
         quota = share.settings.quota_bytes
         if quota is not None and share.row.used_bytes + more_bytes > quota:
             raise QuotaExceededError("The share is full: its quota does not hold this file.")
-        if more_bytes and more_bytes > self._store.available_bytes():
-            raise QuotaExceededError("The storage under the share does not hold this file.")
+
+    def check_growth(self, tx: Transaction, name: str, draft: Draft) -> None:
+        """Raise QuotaExceededError when a draft has outgrown its share or the disk."""
+        self.check_quota(self._shares.get(tx, name), draft.size_bytes)
+        if self._store.available_bytes() < RESERVE_BYTES:
+            raise QuotaExceededError("The storage under the share is nearly full.")
 
     def draft(self, share: Share, base: Content | None) -> Draft:
         """Return a new draft for a file of ``share``, beginning with ``base`` or empty."""
@@ -206,7 +226,12 @@ class Vault:
         self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
     ) -> Node:
         """Make ``sealed`` the current content of an existing file; its history stays."""
-        self.check_room(file.share, sealed.size_bytes)
+        self.check_quota(file.share, sealed.size_bytes)
+        return self._put_version(tx, file, sealed, modified_us=modified_us, author=author)
+
+    def _put_version(
+        self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
+    ) -> Node:
         self._record_version(tx, file.id, sealed, modified_us=modified_us, author=author)
         row = replace(
             file.row,
@@ -222,7 +247,7 @@ class Vault:
             modified_us=row.modified_us,
         )
         keys.count_up(tx, file.share.id, more_bytes=sealed.size_bytes, more_nodes=0)
-        gc.prune(tx, file.share, file.id, self._clock())
+        gc.prune(tx, file.share, file.id, row.version_id, self._clock())
         return Node(file.share, row, file.path)
 
     def add_file(
@@ -236,7 +261,7 @@ class Vault:
         author: str,
     ) -> Node:
         """Add a new file with its first version; the name must be free."""
-        self.check_room(folder.share, sealed.size_bytes)
+        self.check_quota(folder.share, sealed.size_bytes)
         node = self._insert(
             tx,
             folder,
@@ -287,11 +312,19 @@ class Vault:
         keys.count_up(tx, node.share.id, more_bytes=-freed, more_nodes=-len(doomed))
         self._touch_folder(tx, node.row.parent_id)
 
-    def remove_replaced(self, tx: Transaction, node: Node, *, author: str) -> None:
-        """Take away a file whose content has just become another file's newest version.
+    def take_over(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
+        """Give ``file`` a new version with the content of ``source``, which goes away.
 
-        It leaves nothing in the trash unless it had a history of its own.
+        That needs no room. ``source`` leaves nothing in the trash unless it had a history.
         """
+        sealed = self._sealed_again(tx, source)
+        modified_us = source.row.modified_us
+        updated = self._put_version(tx, file, sealed, modified_us=modified_us, author=author)
+        nodes.put_properties(tx, file.id, self._resealed_properties(tx, source, file.id))
+        self._remove_merged(tx, source, author=author)
+        return updated
+
+    def _remove_merged(self, tx: Transaction, node: Node, *, author: str) -> None:
         if versions.count_of_node(tx, node.id) > 1:
             self.delete(tx, node, author=author)
             return
@@ -416,7 +449,13 @@ class Vault:
         modified_us: int,
         author: str,
     ) -> None:
-        now_us = self._clock()
+        previous = retention.history(tx, node_id)
+        # Versions are ordered by this time, so that it may not go back when a clock does.
+        now_us = max(self._clock(), previous[0].created_us + 1) if previous else self._clock()
+        new = {segment.id for segment in sealed.new_segments}
+        reused = list({extent.segment_id for extent in sealed.extents} - new)
+        if reused and retention.known_segments(tx, reused) != frozenset(reused):
+            raise ConflictError("What the file was based on has been cleared away; write it anew.")
         row = VersionRow(
             id=sealed.version_id,
             node_id=node_id,

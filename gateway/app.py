@@ -35,6 +35,7 @@ from gateway.config.section import SecretSource
 from gateway.login import Login
 from gateway.model import Clock, system_clock
 from gateway.monitor import Monitor
+from gateway.passage import Surroundings
 
 BLOBS = "blobs"
 
@@ -73,13 +74,15 @@ class Gateway:
     policy: PolicyInForce
     monitor: Monitor
     shares: Shares
+    master: MasterKey
     clock: Clock
 
     def reload(self, config: GatewayConfig) -> None:
         """Put the policy and the shares of ``config`` in force."""
-        self.vault.configure(share_settings(config))
+        fresh = Shares(self.master, share_settings(config), secrets.token_bytes)
         with self.catalog.begin() as tx:
-            self.shares.create_missing(tx, self.clock)
+            fresh.create_missing(tx, self.clock)
+        self.vault.configure(share_settings(config))
         self.policy.replace(compile_policy(config))
 
     def signing_key(self) -> Ed25519PrivateKey:
@@ -90,9 +93,10 @@ class Gateway:
     def checkpoint(self) -> None:
         """Make a checkpoint over the audit trail and append it to the anchor; AnchorError."""
         with self.catalog.begin() as tx:
-            line = make(tx, signing_key(tx, self.signing_cipher), self.clock())
+            make(tx, signing_key(tx, self.signing_cipher), self.clock())
         if self.config.audit.anchor is not None:
-            append_to_anchor(self.config.audit.anchor, line)
+            with self.catalog.snapshot() as tx:
+                append_to_anchor(tx, self.config.audit.anchor)
 
     def close(self) -> None:
         """Write what is held back and let go of everything."""
@@ -144,13 +148,15 @@ def open_gateway(config: GatewayConfig, *, clock: Clock = system_clock) -> Gatew
     )
     login = Login(authenticator, sessions, throttle, journal, catalog, clock=clock)
     monitor = Monitor(
-        vault=vault,
-        catalog=catalog,
-        journal=journal,
-        sessions=sessions,
-        login=login,
-        policy=policy,
-        clock=clock,
+        Surroundings(
+            vault=vault,
+            catalog=catalog,
+            journal=journal,
+            sessions=sessions,
+            login=login,
+            policy=policy,
+            clock=clock,
+        )
     )
     return Gateway(
         config=config,
@@ -168,6 +174,7 @@ def open_gateway(config: GatewayConfig, *, clock: Clock = system_clock) -> Gatew
         policy=policy,
         monitor=monitor,
         shares=shares,
+        master=master,
         clock=clock,
     )
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backends.draft import Draft
-from backends.errors import LengthMismatchError, StorageFullError, StorageUnavailableError
-from gateway.errors import SealgateError
+from backends.errors import LengthMismatchError, StorageUnavailableError
 from gateway.model import NodeInfo
-from gateway.paths import VirtualPath
+
+DELETED = "deleted"
+"""The end of a handle whose file was deleted through the same session."""
 
 
 class Source(Protocol):
@@ -102,21 +103,41 @@ class Terms:
     expected_size: int | None
 
 
+class WriteDoor(Protocol):
+    """What the monitor does for a file that is being written.
+
+    Lock order: a handle's lock is taken before the journal's. So nothing that runs inside a
+    transaction may call a method of a handle that takes its lock.
+    """
+
+    def pulse(self, handle: WriteHandle) -> None:
+        """Require that the session lives, may still write this, and that there is room."""
+
+    def read_back(self, handle: WriteHandle) -> None:
+        """Require and record the right to read what the file held before."""
+
+    def read_ended(self, handle: WriteHandle) -> None:
+        """Record how much of the old content left."""
+
+    def commit(self, handle: WriteHandle) -> NodeInfo:
+        """Make the draft the current version; discards it where that certainly did not happen."""
+
+    def aborted(self, handle: WriteHandle, reason: str) -> None:
+        """Record that nothing came of it."""
+
+
 class WriteHandle:
-    """A file open for writing; nothing is visible to others before ``commit``."""
+    """A file open for writing; nothing is visible to others before ``commit``. Thread-safe."""
 
     def __init__(
         self,
+        door: WriteDoor,
         info: NodeInfo,
         draft: Draft,
         target: Target,
         terms: Terms,
         *,
         kept: bool,
-        pulse: Callable[[], None],
-        on_read: Callable[[WriteHandle], None],
-        on_commit: Callable[[WriteHandle], NodeInfo],
-        on_abort: Callable[[WriteHandle, str], None],
     ) -> None:
         """``kept``: the draft began with the present content, which needs the right to read."""
         self.info = info
@@ -125,14 +146,12 @@ class WriteHandle:
         self.terms = terms
         self.kept = kept
         self.received_bytes = 0
+        self.read_bytes = 0
         self.modified_us: int | None = None
         self.changed = not info.version_id or not kept
         self.created = not info.version_id
-        self._read_allowed = not kept
-        self._pulse = pulse
-        self._on_read = on_read
-        self._on_commit = on_commit
-        self._on_abort = on_abort
+        self._door = door
+        self._read_recorded = False
         self._lock = threading.RLock()
         self._result: NodeInfo | None = None
         self._aborted = ""
@@ -156,10 +175,10 @@ class WriteHandle:
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Put ``data`` at ``offset``; a gap reads as zeros.
 
-        Raises LimitError, LengthMismatchError when more comes than was announced, SessionEndedError,
-        StorageFullError.
+        Raises LimitError, LengthMismatchError when more comes than was announced,
+        QuotaExceededError, SessionEndedError, DeniedError, StorageFullError.
         """
-        self._pulse()
+        self._door.pulse(self)
         with self._lock:
             self._require_open()
             announced = self.terms.expected_size
@@ -170,18 +189,23 @@ class WriteHandle:
             self.changed = True
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return what the file would hold; DeniedError without the right to read the old content."""
-        self._pulse()
+        """Return what the file would hold; DeniedError without the right to read the old content.
+
+        The first read of old content is recorded like any other read, the end of it at the close.
+        """
+        self._door.pulse(self)
         with self._lock:
             self._require_open()
-            if not self._read_allowed:
-                self._on_read(self)
-                self._read_allowed = True
-            return self.draft.read_at(offset, size)
+            if self.kept and not self._read_recorded:
+                self._door.read_back(self)
+                self._read_recorded = True
+            data = self.draft.read_at(offset, size)
+            self.read_bytes += len(data)
+            return data
 
     def truncate(self, size_bytes: int) -> None:
         """Cut the file, or extend it with zeros."""
-        self._pulse()
+        self._door.pulse(self)
         with self._lock:
             self._require_open()
             if size_bytes != self.draft.size_bytes:
@@ -189,9 +213,8 @@ class WriteHandle:
                 self.changed = True
 
     def set_modified(self, modified_us: int) -> None:
-        """Give the committed file this modification time."""
-        with self._lock:
-            self.modified_us = modified_us
+        """Give the committed file this modification time. Takes no lock: see ``WriteDoor``."""
+        self.modified_us = modified_us
 
     def commit(self) -> NodeInfo:
         """Make the content the file's current version, durably, and return what it is then.
@@ -201,20 +224,12 @@ class WriteHandle:
         that was deleted through the same session stays deleted.
         """
         with self._lock:
-            if self._result is not None or self._aborted == "deleted":
+            if self._result is not None or self._aborted == DELETED:
                 return self._result or self.present_info
             self._require_open()
-            try:
-                self._result = self._on_commit(self)
-            except (StorageUnavailableError, StorageFullError):
-                # The commit may have reached the disk although its success was not reported: the
-                # segments stay, for the catalog to refer to or for gc to collect.
-                self._aborted = "failed"
-                raise
-            except SealgateError:
-                self._aborted = "failed"
-                self.draft.discard()
-                raise
+            self._aborted = "failed"
+            self._result = self._door.commit(self)
+            self._end_reading()
             return self._result
 
     def abort(self, reason: str = "aborted") -> None:
@@ -223,59 +238,25 @@ class WriteHandle:
             if self._result is not None or self._aborted:
                 return
             self._aborted = reason
-            self.draft.discard()
-            self._on_abort(self, reason)
+            try:
+                self.draft.discard()
+            finally:
+                self._door.aborted(self, reason)
+                self._end_reading()
 
     def forget(self) -> None:
         """Drop what was written because its file was deleted; that operation has the record."""
         with self._lock:
             if self._result is None and not self._aborted:
-                self._aborted = "deleted"
+                self._aborted = DELETED
                 self.draft.discard()
+                self._end_reading()
+
+    def _end_reading(self) -> None:
+        if self._read_recorded:
+            self._read_recorded = False
+            self._door.read_ended(self)
 
     def _require_open(self) -> None:
         if self._aborted or self._result is not None:
             raise StorageUnavailableError("The file was closed; open it again.")
-
-
-class OpenWrites:
-    """The files being written through this process, by session and path. Thread-safe.
-
-    A session sees its own unfinished files under their paths; nobody else does.
-    """
-
-    def __init__(self) -> None:
-        self._handles: dict[str, dict[VirtualPath, WriteHandle]] = {}
-        self._lock = threading.Lock()
-
-    def add(self, session_id: str, path: VirtualPath, handle: WriteHandle) -> None:
-        """Show ``handle`` under ``path``; a later one hides an earlier one."""
-        with self._lock:
-            self._handles.setdefault(session_id, {})[path] = handle
-
-    def remove(self, session_id: str, handle: WriteHandle) -> None:
-        """Forget ``handle``, wherever it is shown."""
-        with self._lock:
-            shown = self._handles.get(session_id, {})
-            for path in [path for path, each in shown.items() if each is handle]:
-                del shown[path]
-            if not shown:
-                self._handles.pop(session_id, None)
-
-    def find(self, session_id: str, path: VirtualPath) -> WriteHandle | None:
-        """Return what the session is writing under ``path``."""
-        with self._lock:
-            return self._handles.get(session_id, {}).get(path)
-
-    def within(self, session_id: str, folder: VirtualPath) -> list[tuple[VirtualPath, WriteHandle]]:
-        """Return what the session is writing at or below ``folder``."""
-        with self._lock:
-            shown = self._handles.get(session_id, {})
-            return [(path, handle) for path, handle in shown.items() if path.is_within(folder)]
-
-    def move(self, session_id: str, source: VirtualPath, target: VirtualPath) -> None:
-        """Show what lay at or below ``source`` where a rename to ``target`` takes it."""
-        with self._lock:
-            shown = self._handles.get(session_id, {})
-            for path in [path for path in shown if path.is_within(source)]:
-                shown[path.rebased(source, target)] = shown.pop(path)

@@ -1,24 +1,28 @@
 """What must happen though no client asks: log-off, account re-checks, clearing away.
 
-Runs in the supervisor, once a second; each round is a bounded piece of work. Imports the wiring's
+Runs in a thread of the supervisor, about once a second; each round is a bounded piece of work. Imports the wiring's
 ``Gateway``.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from auth.authenticator import principal_of
-from auth.errors import AuthError
+from auth.errors import AuthError, DirectoryUnavailableError
 from backends.catalog import journal, locks
 from backends.catalog import sessions as session_rows
-from backends.errors import StorageError
 from gateway.app import Gateway
-from gateway.audit.checkpoint import AnchorError
 from gateway.audit.record import Record
-from gateway.errors import AuditUnavailableError
+from gateway.errors import SealgateError
+from gateway.login import session_record
 from gateway.model import SECOND_US, Outcome, Session, Wire
+
+ROUND_S = 1.0
+"""How long the janitor rests between two rounds."""
 
 RECHECK_US = 60 * SECOND_US
 """How often the accounts behind living sessions are looked up in the directory."""
@@ -35,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Janitor:
-    """Call ``run_due`` about once a second. Not thread-safe."""
+    """``run`` in a thread of its own, or call ``run_due`` about once a second."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -43,20 +47,31 @@ class Janitor:
         self._tidied_us = 0
         self._checkpointed_us = 0
 
+    def run(self, stop: threading.Event) -> None:
+        """Do what is due, about once a second, until ``stop`` is set."""
+        while not stop.wait(ROUND_S):
+            self.run_due()
+
     def run_due(self) -> None:
-        """Do what is due; a failing catalog or directory is logged and tried again next time."""
+        """Do what is due; what fails is logged and tried again next time."""
         now_us = self._gateway.clock()
+        self._try("log-off", self._gateway.login.end_overdue)
+        self._try("checkpoint", lambda: self._checkpoint(now_us))
+        if now_us - self._rechecked_us >= RECHECK_US:
+            self._rechecked_us = now_us
+            self._try("account re-check", self.recheck_accounts)
+        if now_us - self._tidied_us >= TIDY_US:
+            self._tidied_us = now_us
+            self._try("tidying", lambda: self._tidy(now_us))
+
+    @staticmethod
+    def _try(what: str, task: Callable[[], object]) -> None:
         try:
-            self._gateway.login.end_overdue()
-            self._checkpoint(now_us)
-            if now_us - self._rechecked_us >= RECHECK_US:
-                self._rechecked_us = now_us
-                self.recheck_accounts()
-            if now_us - self._tidied_us >= TIDY_US:
-                self._tidied_us = now_us
-                self._tidy(now_us)
-        except (StorageError, AuditUnavailableError, AnchorError) as error:
-            log.error("janitor: %s", error)
+            task()
+        except SealgateError as error:
+            log.error("janitor: %s: %s", what, error)
+        except Exception as error:  # noqa: BLE001  one task's bug must not stop the others
+            log.error("janitor: %s failed with %s", what, type(error).__name__)
 
     def recheck_accounts(self) -> None:
         """End the sessions of accounts that are gone or disabled; refresh group memberships."""
@@ -69,10 +84,13 @@ class Janitor:
         for principal_id, living in by_principal.items():
             try:
                 account = gateway.directory.refresh(principal_id)
-            except AuthError as error:
+            except DirectoryUnavailableError as error:
                 # Sessions outlive a directory that is down for a while; they idle out anyway.
                 log.warning("janitor: account re-check: %s", error)
                 return
+            except AuthError as error:
+                log.error("janitor: account re-check: %s", error)
+                continue
             if account is None or not account.enabled:
                 for session in living:
                     gateway.login.log_off(session, ACCOUNT_GONE, Outcome.EXPIRED)
@@ -80,9 +98,12 @@ class Janitor:
             principal = principal_of(account)
             changed = [session for session in living if session.principal != principal]
             if changed:
-                with gateway.catalog.begin() as tx:
+                with gateway.journal.begin() as tx:
                     for session in changed:
-                        session_rows.set_principal(tx, replace(session, principal=principal))
+                        fresh = replace(session, principal=principal)
+                        session_rows.set_principal(tx, fresh)
+                        record = session_record("groups_changed", Outcome.OK, fresh)
+                        gateway.journal.append(tx, record)
 
     def checkpoint(self) -> None:
         """Make a checkpoint now."""
@@ -107,13 +128,28 @@ class Janitor:
             locks.remove_expired(tx, now_us)
             gateway.throttle.forget(tx)
             session_rows.forget_ended(tx, now_us - KEEP_ENDED_US)
-        with gateway.journal.begin() as tx:
-            expired = gateway.vault.expire(tx)
-            if expired:
-                gateway.journal.append(tx, _housekeeping("expire", expired))
+        cleared = sum(self._expire(name) for name in gateway.config.shares)
+        if cleared:
+            gateway.journal.append_durably(_housekeeping("expire", cleared))
         collected = gateway.vault.collect(gateway.catalog)
         if collected:
             gateway.journal.append_durably(_housekeeping("gc", collected))
+
+    def _expire(self, name: str) -> int:
+        """Clear away what one share no longer keeps, in bounded transactions; return how much."""
+        gateway = self._gateway
+        count = 0
+        after: bytes | None = b""
+        while after is not None:
+            with gateway.catalog.begin() as tx:
+                pruned, after = gateway.vault.prune_next(tx, name, after)
+            count += pruned
+        while True:
+            with gateway.catalog.begin() as tx:
+                purged = gateway.vault.purge_next(tx, name)
+            count += purged
+            if not purged:
+                return count
 
 
 def _housekeeping(action: str, count: int) -> Record:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from auth.authenticator import CODE_MISSING, Authenticator, Claim
+from auth.authenticator import CODE_MISSING, JOIN_LIMIT_REACHED, Authenticator, Claim
 from auth.errors import AuthError, LoginRefusedError
 from auth.session import Sessions
 from auth.throttle import Throttle
@@ -27,6 +27,7 @@ from gateway.model import (
     UnitOfWork,
     Wire,
 )
+from gateway.turnstile import Turnstile
 
 REFUSAL_TIME_S = 1.0
 """A refused login is answered this long after it began, whatever refused it, so that the time
@@ -36,6 +37,10 @@ NAME_LIMIT_CHARS = 256
 """How much of a typed name a record keeps."""
 
 THROTTLED = "throttled"
+SESSION_OVER = "session-over"
+
+_NO_GUESS = frozenset({THROTTLED, SESSION_OVER, JOIN_LIMIT_REACHED})
+"""Reasons that say nothing against whoever tried."""
 
 
 class Login:
@@ -59,21 +64,31 @@ class Login:
         self._catalog = catalog
         self._clock = clock
         self._pause = pause
+        self._turnstile = Turnstile()
 
     def login(self, attempt: Attempt) -> Session:
         """Return the session that the attempt opens, or joins.
 
-        Raises LoginRefusedError, DirectoryUnavailableError, AuditUnavailableError.
+        Raises LoginRefusedError, LoginBusyError, DirectoryUnavailableError,
+        AuditUnavailableError.
         """
-        with self._catalog.snapshot() as tx:
-            session = self._authenticator.joined(tx, attempt)
-            wait_us = 0
-            if session is None:
-                wait_us = self._throttle.wait_us(tx, attempt.name, attempt.client.address)
-        if session is not None and attempt.wire is Wire.WEBDAV:
-            return session
+        if attempt.wire is Wire.WEBDAV:
+            with self._catalog.snapshot() as tx:
+                session = self._authenticator.joined(tx, attempt)
+                stale = session is None and self._authenticator.stale(tx, attempt)
+            if session is not None:
+                return session
+            if stale:
+                raise self._over(attempt)
+        with self._turnstile.passing(attempt.name, attempt.client.address):
+            return self._decide(attempt)
+
+    def _decide(self, attempt: Attempt) -> Session:
         began_us = self._clock()
         try:
+            with self._catalog.snapshot() as tx:
+                session = self._authenticator.joined(tx, attempt)
+                wait_us = self._throttle.wait_us(tx, attempt.name, attempt.client.address)
             if session is not None:
                 return self._join(session)
             if wait_us:
@@ -89,6 +104,25 @@ class Login:
             ):
                 self._pause(min(left_s, REFUSAL_TIME_S))
             raise
+
+    def _over(self, attempt: Attempt) -> LoginRefusedError:
+        """Record that a drive replays the header of a session that is over; return the refusal.
+
+        It does so until someone types a new code, every few seconds: that is no guess at a
+        password, and neither the directory nor the throttle needs to hear of it.
+        """
+        record = Record(
+            action="login",
+            outcome=Outcome.DENIED,
+            protocol=attempt.wire.value,
+            client_address=attempt.client.address,
+            rule=SESSION_OVER,
+            error=LoginRefusedError.__name__,
+            client_software=attempt.client.software,
+            login_name=attempt.name[:NAME_LIMIT_CHARS],
+        )
+        self._journal.look_up((SESSION_OVER, attempt.name, attempt.client.address), record)
+        return LoginRefusedError(SESSION_OVER)
 
     def key_may_log_in(self, name: str, ssh_key: str) -> bool:
         """Return whether the key is listed for the user; proves nothing and records nothing."""
@@ -129,7 +163,13 @@ class Login:
         return ended
 
     def _join(self, session: Session) -> Session:
+        if session.wire is Wire.WEBDAV:
+            return session
         with self._journal.begin() as tx:
+            try:
+                session = self._sessions.require_live(tx, session.id, self._clock())
+            except SessionEndedError as error:
+                raise LoginRefusedError(SESSION_OVER, session.principal.id) from error
             joined = self._authenticator.connected(tx, session)
             self._journal.append(tx, session_record("login", Outcome.OK, joined, rule="joined"))
         return joined
@@ -161,7 +201,7 @@ class Login:
             with self._journal.begin() as tx:
                 if (
                     isinstance(error, LoginRefusedError)
-                    and error.reason != THROTTLED
+                    and error.reason not in _NO_GUESS
                     and not _half_way(attempt, error)
                 ):
                     self._throttle.failed(tx, attempt.name, attempt.client.address)

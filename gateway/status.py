@@ -43,6 +43,7 @@ _TABLE: Final[dict[type[BaseException], Answer]] = {
     errors.AuditUnavailableError: Answer(503, SFTP_FAILURE),
     auth_errors.AuthError: Answer(401, SFTP_PERMISSION_DENIED),
     auth_errors.LoginRefusedError: Answer(401, SFTP_PERMISSION_DENIED),
+    auth_errors.LoginBusyError: Answer(503, SFTP_NO_CONNECTION),
     auth_errors.DirectoryUnavailableError: Answer(503, SFTP_NO_CONNECTION),
     auth_errors.DirectoryConfigError: Answer(500, SFTP_FAILURE),
     storage_errors.StorageError: Answer(500, SFTP_FAILURE),

@@ -15,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from gateway.janitor import Janitor
 from gateway.model import Outcome, Wire
 
 ROUND_S = 1.0
-"""How often the janitor runs and workers are looked at."""
+"""How often workers are looked at, unless one has something to say."""
 
 RESTART_PAUSE_S = 2.0
 """How soon after its start a dead worker is started again at the earliest."""
@@ -114,7 +115,7 @@ class Supervisor:
                 self._serve(gateway, text)
             finally:
                 self._stop_workers(config.server.drain_timeout_s)
-                _record(gateway, "stop", Outcome.OK)
+                _try_record(gateway, "stop", Outcome.OK)
                 _last_checkpoint(gateway)
         return 0
 
@@ -129,16 +130,12 @@ class Supervisor:
         self._serving = True
         notify("READY=1")
         self._on_ready(gateway)
-        janitor = Janitor(gateway)
-        next_round_s = time.monotonic()
-        while not self._signals.stop:
-            self._listen(max(0.0, next_round_s - time.monotonic()))
-            if self._signals.reload:
-                self._signals.reload = False
-                text = self._reload(gateway, text)
-            if time.monotonic() >= next_round_s:
-                next_round_s = time.monotonic() + ROUND_S
-                janitor.run_due()
+        with _janitor_at_work(gateway):
+            while not self._signals.stop:
+                self._listen(ROUND_S)
+                if self._signals.reload:
+                    self._signals.reload = False
+                    text = self._reload(gateway, text)
                 self._restart_dead(text)
 
     def _reload(self, gateway: Gateway, text: str) -> str:
@@ -153,7 +150,7 @@ class Supervisor:
             for line in str(error).splitlines():
                 log.error("reload: %s", line)
             log.error("reload: the running configuration stays in force.")
-            _record(gateway, "reload", Outcome.FAILED, error=type(error).__name__)
+            _try_record(gateway, "reload", Outcome.FAILED, error=type(error).__name__)
         else:
             text = fresh
             for worker in self._workers:
@@ -161,7 +158,7 @@ class Supervisor:
                     worker.reloading = worker.control.send(Message("reload", text))
             self._await_reloaded()
             log.info("reload: the new configuration is in force.")
-            _record(gateway, "reload", Outcome.OK, rule=gateway.policy().revision)
+            _try_record(gateway, "reload", Outcome.OK)
         notify("READY=1")
         return text
 
@@ -473,9 +470,28 @@ def _last_checkpoint(gateway: Gateway) -> None:
         log.error("%s", error)
 
 
-def _record(
-    gateway: Gateway, action: str, outcome: Outcome, *, rule: str = "", error: str = ""
-) -> None:
+@contextlib.contextmanager
+def _janitor_at_work(gateway: Gateway) -> Iterator[None]:
+    """Run the janitor in a thread: a slow directory must not hold up signals and restarts."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Janitor(gateway).run, args=(stop,), name="janitor")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _try_record(gateway: Gateway, action: str, outcome: Outcome, *, error: str = "") -> None:
+    """Record; a trail that cannot be written stops operations, and not the whole gateway."""
+    try:
+        _record(gateway, action, outcome, error=error)
+    except SealgateError as failure:
+        log.error("%s could not be recorded: %s", action, failure)
+
+
+def _record(gateway: Gateway, action: str, outcome: Outcome, *, error: str = "") -> None:
     with gateway.journal.begin() as tx:
         gateway.journal.append(
             tx,
@@ -483,7 +499,7 @@ def _record(
                 action=action,
                 outcome=outcome,
                 protocol=Wire.ADMIN.value,
-                rule=rule or gateway.policy().revision,
+                rule=gateway.policy().revision,
                 error=error,
             ),
         )

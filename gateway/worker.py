@@ -7,10 +7,12 @@ ends when told to drain, or when the supervisor is gone. Imports the wiring and 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +23,9 @@ from gateway.control import Control, Message
 from gateway.errors import SealgateError
 from gateway.log import configure_logging
 from gateway.model import Wire
+
+CUT_OFF_S = 5.0
+"""How long after the drain limit a worker without a supervisor ends the hard way."""
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +97,11 @@ def _obey(control: Control, gateway: Gateway, front: Front, source: Path) -> Non
                 break
         elif message.verb == "drain":
             _in_background(front.drain, float(message.text))
-    _in_background(front.drain, float(gateway.config.server.drain_timeout_s))
+    timeout_s = float(gateway.config.server.drain_timeout_s)
+    _in_background(front.drain, timeout_s)
+    # Nobody is left to end a worker that does not end by itself.
+    time.sleep(timeout_s + CUT_OFF_S)
+    os._exit(1)
 
 
 def _reload(gateway: Gateway, front: Front, text: str, source: Path) -> Message:

@@ -51,6 +51,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.login",
         "gateway.monitor",
         "gateway.operations",
+        "gateway.passage",
+        "gateway.turnstile",
+        "gateway.upload",
     ),
     ("gateway.portal", "gateway.sftp", "gateway.webdav"),
     (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from backends.errors import (
     StorageUnavailableError,
 )
 
+_BLOB_NAME = re.compile(r"[0-9a-f]{32}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -41,6 +43,9 @@ def fsync_folder(folder: Path) -> None:
 def _blobs_in(folder: Path) -> Iterator[tuple[bytes, int]]:
     with os.scandir(folder) as files:
         for file in files:
+            # Something else may lie here: a network file system's remains, say.
+            if not _BLOB_NAME.fullmatch(file.name):
+                continue
             # A blob may be deleted meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 written_us = file.stat().st_mtime_ns // 1000

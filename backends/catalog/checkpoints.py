@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -20,15 +21,34 @@ def insert(tx: Transaction, number: int, time_us: int, line: str) -> None:
     )
 
 
-def last(tx: Transaction) -> tuple[int, str] | None:
-    """Return the number and the line of the newest checkpoint."""
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """One row of ``checkpoints``."""
+
+    number: int
+    time_us: int
+    line: str
+
+
+def last(tx: Transaction) -> CheckpointRow | None:
+    """Return the newest checkpoint."""
     statement = (
-        sa.select(checkpoints.c.number, checkpoints.c.line)
+        sa.select(checkpoints.c.number, checkpoints.c.time_us, checkpoints.c.line)
         .order_by(checkpoints.c.number.desc())
         .limit(1)
     )
     row = connection_of(tx).execute(statement).first()
-    return None if row is None else (row.number, row.line)
+    return None if row is None else CheckpointRow(row.number, row.time_us, row.line)
+
+
+def lines_after(tx: Transaction, number: int) -> list[str]:
+    """Return the lines of the checkpoints that come after ``number``."""
+    statement = (
+        sa.select(checkpoints.c.line)
+        .where(checkpoints.c.number > number)
+        .order_by(checkpoints.c.number)
+    )
+    return list(connection_of(tx).execute(statement).scalars())
 
 
 def lines(tx: Transaction) -> Iterator[str]:

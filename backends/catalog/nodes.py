@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from backends.catalog.engine import connection_of, writer_of
 from backends.catalog.schema import nodes, properties
+from backends.errors import IntegrityError
 from gateway.model import Transaction
 
 NO_VERSION = b""
@@ -86,8 +87,10 @@ def insert(tx: Transaction, row: NodeRow) -> None:
 
 
 def update(tx: Transaction, node_id: bytes, **values: bytes | int | str | None) -> None:
-    """Set columns of one node."""
-    writer_of(tx).execute(nodes.update().where(nodes.c.id == node_id).values(**values))
+    """Set columns of one node; IntegrityError when the catalog has lost it."""
+    changed = writer_of(tx).execute(nodes.update().where(nodes.c.id == node_id).values(**values))
+    if changed.rowcount != 1:
+        raise IntegrityError(f"Node {node_id.hex()} is not in the catalog any more.")
 
 
 def remove(tx: Transaction, node_id: bytes) -> None:

@@ -42,23 +42,28 @@ def remove_versions(tx: Transaction, version_ids: Sequence[bytes]) -> None:
     connection.execute(versions.delete().where(versions.c.id.in_(version_ids)))
 
 
-def nodes_with_old_versions(
-    tx: Transaction, share_id: bytes, before_us: int, limit: int
-) -> list[bytes]:
-    """Return live files of the share that may have versions replaced before ``before_us``."""
+def files_with_old_versions(
+    tx: Transaction, share_id: bytes, before_us: int, after_id: bytes, limit: int
+) -> list[tuple[bytes, bytes]]:
+    """Return (node id, current version id) of live files with versions made before ``before_us``.
+
+    In the order of node ids, from the one after ``after_id`` on.
+    """
     rows = connection_of(tx).execute(
-        sa.select(nodes.c.id)
+        sa.select(nodes.c.id, nodes.c.version_id)
         .join(versions, versions.c.node_id == nodes.c.id)
         .where(
             nodes.c.share_id == share_id,
+            nodes.c.id > after_id,
             nodes.c.deleted_us.is_(None),
             versions.c.id != nodes.c.version_id,
             versions.c.created_us < before_us,
         )
         .distinct()
+        .order_by(nodes.c.id)
         .limit(limit)
     )
-    return list(rows.scalars())
+    return [(row.id, row.version_id) for row in rows]
 
 
 def trashed(tx: Transaction, share_id: bytes, before_us: int, limit: int) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -16,11 +17,7 @@ FOREVER_US = 1 << 62
 
 _LIVE = sessions.c.ended_us.is_(None)
 _BY_ID = sa.select(sessions).where(sessions.c.id == sa.bindparam("id"), _LIVE)
-_BY_BINDING = sa.select(sessions).where(
-    sessions.c.binding == sa.bindparam("binding"),
-    sessions.c.join_until_us > sa.bindparam("now_us"),
-    _LIVE,
-)
+_BY_BINDING = sa.select(sessions).where(sessions.c.binding == sa.bindparam("binding"))
 _TOUCH = (
     sessions.update()
     .where(sessions.c.id == sa.bindparam("session_id"), _LIVE)
@@ -29,7 +26,7 @@ _TOUCH = (
 _END = (
     sessions.update()
     .where(sessions.c.id == sa.bindparam("session_id"), _LIVE)
-    .values(ended_us=sa.bindparam("now_us"), ended_reason=sa.bindparam("reason"), binding=None)
+    .values(ended_us=sa.bindparam("now_us"), ended_reason=sa.bindparam("reason"))
 )
 
 
@@ -43,6 +40,15 @@ class BindingLike(Protocol):
     @property
     def join_until_us(self) -> int | None:
         """Until when joining is possible; None: while the session lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Has the shape of ``auth.session.BoundLike``."""
+
+    session: Session
+    live: bool
+    join_until_us: int
 
 
 class SqlSessionStore:
@@ -82,9 +88,11 @@ class SqlSessionStore:
         row = connection_of(tx).execute(_BY_ID, {"id": session_id}).first()
         return None if row is None else _session(row)
 
-    def joinable(self, tx: Transaction, tag: bytes, now_us: int) -> Session | None:
-        row = connection_of(tx).execute(_BY_BINDING, {"binding": tag, "now_us": now_us}).first()
-        return None if row is None else _session(row)
+    def bound(self, tx: Transaction, tag: bytes) -> Bound | None:
+        row = connection_of(tx).execute(_BY_BINDING, {"binding": tag}).first()
+        return (
+            None if row is None else Bound(_session(row), row.ended_us is None, row.join_until_us)
+        )
 
     def count(self, tx: Transaction, session_id: str, change: int) -> int:
         connection = writer_of(tx)

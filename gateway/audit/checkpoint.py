@@ -21,10 +21,16 @@ from backends.catalog import checkpoints, keys
 from backends.keyring import RecordCipher
 from gateway.audit.record import canonical, iso_time
 from gateway.errors import SealgateError
-from gateway.model import Transaction
+from gateway.model import SECOND_US, Transaction
 
 _SIGNING_KEY = "audit_signing_key_sealed"
 _CONTEXT = b"audit signing key"
+CLOCK_MARGIN_US = 24 * 3600 * SECOND_US
+"""How far machines' clocks may lie apart before a journal is left out of a checkpoint."""
+
+TAIL_BYTES = 1024 * 1024
+"""How much of the anchor is read to find its last line."""
+
 GENESIS = "0" * 64
 """What the first checkpoint names as the one before it."""
 
@@ -57,10 +63,16 @@ def signing_key(tx: Transaction, cipher: RecordCipher) -> Ed25519PrivateKey:
 def make(tx: Transaction, key: Ed25519PrivateKey, now_us: int) -> str:
     """Store a checkpoint over all that ``tx`` sees and return its line."""
     previous = checkpoints.last(tx)
-    number, before = 1, GENESIS
+    number, before, since_us = 1, GENESIS, 0
     if previous is not None:
-        number, before = previous[0] + 1, line_hash(previous[1])
-    heads = {journal: [row.seq, row.hash.hex()] for journal, row in checkpoints.heads(tx).items()}
+        number, before = previous.number + 1, line_hash(previous.line)
+        since_us = previous.time_us - CLOCK_MARGIN_US
+    # What an earlier checkpoint vouched for need not be named again.
+    heads = {
+        journal: [row.seq, row.hash.hex()]
+        for journal, row in checkpoints.heads(tx).items()
+        if row.time_us >= since_us
+    }
     body = {"number": number, "time": iso_time(now_us), "before": before, "heads": heads}
     signature = key.sign(canonical(body).encode("ascii")).hex()
     line = canonical(body | {"signature": signature})
@@ -68,12 +80,13 @@ def make(tx: Transaction, key: Ed25519PrivateKey, now_us: int) -> str:
     return line
 
 
-def append_to_anchor(path: Path, line: str) -> None:
-    """Append ``line`` to the anchor file, durably; AnchorError when that fails."""
+def append_to_anchor(tx: Transaction, path: Path) -> None:
+    """Append the checkpoints that the anchor file still lacks, durably; AnchorError."""
+    lines = checkpoints.lines_after(tx, _last_anchored(path))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(line + "\n")
+            file.writelines(line + "\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -81,6 +94,24 @@ def append_to_anchor(path: Path, line: str) -> None:
             f"The audit anchor {path} cannot be written ({error.strerror}). Make room or give "
             "this user the right to; until then a cut tail of the trail would not show."
         ) from error
+
+
+def _last_anchored(path: Path) -> int:
+    """Return the number of the anchor's last whole checkpoint; 0 when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            tail = file.read().splitlines()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise AnchorError(f"The audit anchor {path} cannot be read ({error.strerror}).") from error
+    for line in reversed(tail):
+        try:
+            return int(json.loads(line)["number"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
 
 
 def read_anchor(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ all three refuse, so that nothing goes on unrecorded.
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Hashable, Iterator
@@ -20,6 +21,8 @@ from backends.keyring import RandomBytes, RecordCipher
 from gateway.audit.record import SALT_SIZE_BYTES, Link, Record, genesis, prepare
 from gateway.errors import AuditUnavailableError
 from gateway.model import Clock, Transaction, UnitOfWork
+
+log = logging.getLogger(__name__)
 
 LOOK_UP_DELAY_S = 0.5
 """How long look-ups are counted before they are written."""
@@ -161,10 +164,16 @@ class Journal:
             with self.begin() as tx:
                 for record in held.values():
                     self.append(tx, record)
-        except StorageError as error:
-            self._broken = str(error)
+        except Exception as error:  # noqa: BLE001  else the thread ends and look-ups pile up
+            self._broken = type(error).__name__
+            log.error(
+                "look-ups cannot be recorded (%s); they are refused until then.", self._broken
+            )
             with self._look_up_lock:
-                self._look_ups = held | self._look_ups
+                for key, record in held.items():
+                    newer = self._look_ups.get(key)
+                    count = record.count + (0 if newer is None else newer.count)
+                    self._look_ups[key] = replace(record, count=count)
 
     def close(self) -> None:
         """Write what is held back and stop."""

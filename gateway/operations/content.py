@@ -101,6 +101,8 @@ def commit(op: Operation, handle: WriteHandle, sealed: SealedContent | None) -> 
     op.require_unlocked(op.lineage(path), membership=False)
     modified_us = op.now_us if handle.modified_us is None else handle.modified_us
     author = op.principal_id
+    if node is None and sealed is None:
+        raise NotFoundError("The file was deleted while it was open, and nothing was written.")
     if node is None:
         assert sealed is not None
         node = op.vault.add_file(

@@ -92,8 +92,10 @@ def tell(op: Operation, path: VirtualPath, *, below: bool) -> list[LockInfo]:
     if below and node.is_folder:
         on_children = locks.on_children(op.tx, node.id, op.now_us)
         if on_children:
-            lineage |= {each.id: each for each in op.vault.children(op.tx, node)}
-            rows += on_children
+            children = {each.id: each for each in op.vault.children(op.tx, node)}
+            shown = {node_id: each for node_id, each in children.items() if op.shows(each)}
+            lineage |= shown
+            rows += [row for row in on_children if row.node_id in shown]
     return [
         locking.described(
             row, lineage[row.node_id].path, _owner(lineage[row.node_id], row), op.principal_id

@@ -15,8 +15,9 @@ from backends.vault import Node, Vault
 from gateway import locking
 from gateway.audit.record import Record
 from gateway.errors import DeniedError
-from gateway.handles import OpenWrites, WriteHandle
-from gateway.model import Action, Outcome, Session, Transaction
+from gateway.handles import WriteHandle
+from gateway.model import Action, Outcome, Session, Transaction, Wire
+from gateway.operations.writes import OpenWrites
 from gateway.paths import VirtualPath
 
 
@@ -80,6 +81,25 @@ class Operation:
         for node in self.vault.descendants(self.tx, folder):
             self.allow(action, node.path.rebased(folder.path, top))
 
+    def allow_carried(self, node: Node, target: VirtualPath) -> None:
+        """Go on only if ``node``, once it lies at ``target``, shows nothing that it hides now.
+
+        Otherwise a right to move would undo a deny: what may not be read here could be moved to
+        where it may.
+        """
+        principal = self.session.principal
+        nodes = [node]
+        if node.is_folder and (
+            rules_below(self.policy, principal, node.path)
+            or rules_below(self.policy, principal, target)
+        ):
+            nodes.extend(self.vault.descendants(self.tx, node))
+        for each in nodes:
+            for action in (Action.READ, Action.LIST):
+                there = each.path.rebased(node.path, target)
+                if self.permits(action, there):
+                    self.allow(action, each.path)
+
     def permits(self, action: Action, path: VirtualPath) -> bool:
         """Return whether policy would allow ``action``, without deciding anything."""
         return decide(self.policy, self.session.principal, action, path, self.situation).allowed
@@ -136,8 +156,20 @@ class Operation:
         return folder
 
     def own_write(self, path: VirtualPath) -> WriteHandle | None:
-        """Return the file that this session is writing under ``path``, if any."""
+        """Return the file that this session is writing under ``path``, if any.
+
+        Only SFTP's clients look at files that they have open; to those of WebDAV a file is what
+        its ETag names until the PUT is over.
+        """
+        if self.session.wire is not Wire.SFTP:
+            return None
         return self.writes.find(self.session.id, path)
+
+    def own_writes(self, folder: VirtualPath) -> list[tuple[VirtualPath, WriteHandle]]:
+        """Return the files that this session is writing at or below ``folder``."""
+        if self.session.wire is not Wire.SFTP:
+            return []
+        return self.writes.within(self.session.id, folder)
 
     def concerns(self, node: Node) -> None:
         """Note which node and version the operation is about."""

@@ -68,7 +68,7 @@ def scandir(op: Operation, path: VirtualPath, *, properties: bool) -> Listing:
         nodes = (node for node in nodes if op.shows(node))
     found = op.vault.properties_of_children(op.tx, folder) if properties else {}
     children = {node.path.name: node.info(found.get(node.id)) for node in nodes}
-    for writing_path, handle in op.writes.within(op.session.id, path):
+    for writing_path, handle in op.own_writes(path):
         if writing_path.parent == path:
             children[writing_path.name] = handle.present_info
     own_properties = op.vault.properties(op.tx, folder) if properties else None
@@ -97,7 +97,7 @@ def make_folder(op: Operation, path: VirtualPath) -> NodeInfo:
 def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: bool) -> None:
     """Take a node, with all below it, out of the tree."""
     op.allow(Action.DELETE, path)
-    writing = op.writes.within(op.session.id, path)
+    writing = op.own_writes(path)
     lineage = op.lineage(path)
     if len(lineage) < len(path.parts):
         handle = op.own_write(path)
@@ -115,40 +115,43 @@ def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: b
     _forget(op, writing)
 
 
-def move(op: Operation, source: VirtualPath, target: VirtualPath, *, replace: bool) -> bool:
+def move(
+    op: Operation,
+    source: VirtualPath,
+    target: VirtualPath,
+    *,
+    replace: bool,
+    replace_folder: bool,
+) -> bool:
     """Give a node a new name; True when nothing of that name existed."""
     op.allow(Action.MOVE, source)
     lineage, there = op.lineage(source), op.lineage(target)
+    node = lineage[-1] if len(lineage) == len(source.parts) else None
     existing = there[-1] if len(there) == len(target.parts) else None
-    if existing is None:
-        op.allow(Action.CREATE, target)
-    else:
-        op.allow(Action.DELETE if existing.is_folder else Action.WRITE, target)
-    if len(lineage) < len(source.parts):
+    _allow_target(op, target, existing, folder=node is not None and node.is_folder)
+    if node is None:
         return _move_unfinished(op, source, target, there, replace=replace)
-    node = lineage[-1]
     op.concerns(node)
     if source == target:
         return False
-    if existing is not None and not replace:
-        raise AlreadyExistsError("A file or folder of the new name exists already.")
     folder = op.folder_for(target, there)
     _require_same_tree(node, folder)
+    _require_replaceable(op, node, existing, replace=replace, replace_folder=replace_folder)
     op.allow_below(Action.MOVE, node)
     op.allow_below(Action.CREATE, node, rebased=target)
+    op.allow_carried(node, target)
     op.require_unlocked(lineage, membership=True)
     locks.remove(op.tx, op.require_unlocked_below(node))
-    if existing is not None and not existing.is_folder and not node.is_folder:
+    if existing is None:
         op.require_unlocked(there, membership=False)
-        updated = op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
-        op.vault.remove_replaced(op.tx, node, author=op.principal_id)
-        op.concerns(updated)
+        op.vault.move(op.tx, node, folder, target.name)
+    elif _merges(node, existing):
+        op.require_unlocked(there, membership=False)
+        op.concerns(op.vault.take_over(op.tx, existing, node, author=op.principal_id))
+        merged = Target(folder.share.name, folder.id, target.name, existing.id)
+        op.afterwards.append(lambda: op.writes.retarget(op.session.id, source, merged))
     else:
-        if existing is not None:
-            op.allow_below(Action.DELETE, existing)
-            _remove(op, there)
-        else:
-            op.require_unlocked(there, membership=False)
+        _remove(op, there)
         op.vault.move(op.tx, node, folder, target.name)
     op.afterwards.append(lambda: op.writes.move(op.session.id, source, target))
     return existing is None
@@ -161,32 +164,25 @@ def copy(
     op.allow(Action.READ, source)
     there = op.lineage(target)
     existing = there[-1] if len(there) == len(target.parts) else None
-    if existing is None:
-        op.allow(Action.CREATE, target)
-    else:
-        op.allow(Action.DELETE if existing.is_folder else Action.WRITE, target)
     node = op.require(source)
+    if node.is_folder:
+        op.allow(Action.LIST, source)
+    _allow_target(op, target, existing, folder=node.is_folder)
     if source == target:
         raise IntoItselfError("A file or folder cannot be copied onto itself.")
-    if existing is not None and not replace:
-        raise AlreadyExistsError("A file or folder of the new name exists already.")
     folder = op.folder_for(target, there)
     _require_same_tree(node, folder)
+    _require_replaceable(op, node, existing, replace=replace, replace_folder=replace)
     if recursive:
         op.allow_below(Action.READ, node)
         op.allow_below(Action.LIST, node)
         op.allow_below(Action.CREATE, node, rebased=target)
-    if existing is not None and not existing.is_folder and not node.is_folder:
-        op.require_unlocked(there, membership=False)
+    op.require_unlocked(there, membership=False)
+    if existing is not None and _merges(node, existing):
         op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
         return False
     if existing is not None:
-        if node.path.is_within(existing.path):
-            raise IntoItselfError("A folder cannot be replaced by something that lies in it.")
-        op.allow_below(Action.DELETE, existing)
         _remove(op, there)
-    else:
-        op.require_unlocked(there, membership=False)
     op.vault.copy(op.tx, node, folder, target.name, author=op.principal_id, deep=recursive)
     return existing is None
 
@@ -199,7 +195,7 @@ def set_times(op: Operation, path: VirtualPath, *, modified_us: int) -> None:
     own = handle is not None or (node is not None and node.row.created_by == op.principal_id)
     op.allow_change(path, own=own)
     if handle is not None:
-        handle.set_modified(modified_us)
+        op.afterwards.append(lambda: handle.set_modified(modified_us))
     elif node is None:
         raise NotFoundError("There is no such file or folder.")
     else:
@@ -241,6 +237,49 @@ def _require_kind(node: Node, kind: Kind | None) -> None:
         raise IsAFolderError("This is a folder, not a file.")
     if kind is Kind.FOLDER and not node.is_folder:
         raise NotAFolderError("This is a file, not a folder.")
+
+
+def _merges(node: Node, existing: Node) -> bool:
+    """Return whether replacing ``existing`` by ``node`` gives it a version and removes nothing."""
+    return not node.is_folder and not existing.is_folder
+
+
+def _allow_target(
+    op: Operation, target: VirtualPath, existing: Node | None, *, folder: bool
+) -> None:
+    """Ask policy for what moving or copying a file (or a folder) to ``target`` does there."""
+    if existing is None:
+        op.allow(Action.CREATE, target)
+    elif folder or existing.is_folder:
+        op.allow(Action.DELETE, target)
+        op.allow(Action.CREATE, target)
+        op.allow_below(Action.DELETE, existing)
+    else:
+        op.allow(Action.WRITE, target)
+
+
+def _require_replaceable(
+    op: Operation, node: Node, existing: Node | None, *, replace: bool, replace_folder: bool
+) -> None:
+    """Refuse to replace what the caller did not mean to lose.
+
+    Without ``replace_folder`` only a file gives way to a file, and an empty folder to a folder,
+    as in rename(2): an SFTP client does not expect a folder to vanish with all it holds.
+    """
+    if existing is None:
+        return
+    if node.path.is_within(existing.path):
+        raise IntoItselfError("A folder cannot be replaced by something that lies in it.")
+    if not replace:
+        raise AlreadyExistsError("A file or folder of the new name exists already.")
+    if replace_folder or _merges(node, existing):
+        return
+    if existing.is_folder and not node.is_folder:
+        raise IsAFolderError("The new name is a folder's.")
+    if not existing.is_folder:
+        raise NotAFolderError("The new name is a file's.")
+    if op.own_writes(existing.path) or not op.vault.is_empty(op.tx, existing):
+        raise NotEmptyError("The folder of the new name is not empty.")
 
 
 def _require_same_tree(node: Node, folder: Node) -> None:
@@ -290,10 +329,12 @@ def _move_unfinished(
     folder = op.folder_for(target, there)
     if folder.share.name != handle.target.share:
         raise CrossShareError("A file that is being written cannot change its share.")
+    op.require_unlocked(there, membership=False)
     node_id = None if existing is None else existing.id
+    new_target = Target(folder.share.name, folder.id, target.name, node_id)
 
     def retarget() -> None:
-        handle.target = Target(folder.share.name, folder.id, target.name, node_id)
+        op.writes.retarget(op.session.id, source, new_target)
         op.writes.move(op.session.id, source, target)
 
     op.afterwards.append(retarget)

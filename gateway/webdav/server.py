@@ -117,11 +117,14 @@ class Listener(HTTPServer):
 
     def prepare(self) -> None:
         """Take the given socket; cheroot would bind one, or take systemd's."""
-        self.socket = self._given
-        self.socket.settimeout(0)
-        self._connections = Waiting(self)
-        self.requests.start()
-        self.ready = True
+        with self._stopping:
+            if self._stopped:
+                return
+            self.socket = self._given
+            self.socket.settimeout(0)
+            self._connections = Waiting(self)
+            self.requests.start()
+            self.ready = True
 
     def serve(self) -> None:
         """Accept and hand out connections until stopped.

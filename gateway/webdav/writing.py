@@ -104,7 +104,7 @@ def _transfer(exchange: Exchange, *, recursive: bool, move: bool) -> Response:
         raise HttpError(403, "The destination lies inside the source.")
     _check_conditions(exchange)
     if move:
-        created = exchange.door.move(source, target, replace=replace)
+        created = exchange.door.move(source, target, replace=replace, replace_folder=replace)
     else:
         created = exchange.door.copy(source, target, replace=replace, recursive=recursive)
     return Response(201 if created else 204)

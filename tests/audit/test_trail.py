@@ -175,11 +175,11 @@ def test_an_edit_of_the_catalog_is_a_finding(written: Gate, statement: str) -> N
     assert count >= COUNT - 3
 
 
-def verify_file(path: Path) -> int:
-    """Return the exit code of ``sealgate audit verify PATH``."""
+def verify_file(path: Path, *options: str) -> int:
+    """Return the exit code of ``sealgate audit verify PATH`` with ``options``."""
     parser = argparse.ArgumentParser()
     audit_command.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(["audit", "verify", str(path)])
+    arguments = parser.parse_args(["audit", "verify", str(path), *options])
     return int(arguments.run(arguments))
 
 
@@ -220,6 +220,14 @@ def test_a_whole_export_is_verified_by_the_command(
     path.write_text("".join(json.dumps(line) + "\n" for line in written.records()))
     assert verify_file(path) == 0
     assert capsys.readouterr().out == f"{COUNT} records: every chain is whole.\n"
+
+
+def test_an_anchor_with_nothing_in_it_is_a_finding(written: Gate, tmp_path: Path) -> None:
+    """Whoever emptied the anchor must not get the trail called whole."""
+    path, anchor = tmp_path / "export.jsonl", tmp_path / "anchor"
+    path.write_text("".join(json.dumps(line) + "\n" for line in written.records()))
+    anchor.touch()
+    assert verify_file(path, "--anchor", str(anchor), "--public-key", "00" * 32) == 1
 
 
 def test_a_span_of_time_gives_its_records(written: Gate) -> None:

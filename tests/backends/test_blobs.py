@@ -181,6 +181,7 @@ def test_what_else_lies_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     (tmp_path / "lost+found" / "#123").touch()
     (tmp_path / "README").touch()
+    (tmp_path / "01" / ".nfs0000").touch()
     put(store, ID, b"x")
     assert ids(store) == [ID]
 

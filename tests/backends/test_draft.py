@@ -339,3 +339,42 @@ def test_writing_a_block_again_and_again_does_not_fill_the_disk(bench: Bench) ->
     assert stored <= 6 * 16_781_440
     assert draft.seal().size_bytes == BLOCK
     assert len(list(bench.store.listing())) == 1
+
+
+def test_the_hash_is_not_that_of_bytes_cut_meanwhile(bench: Bench) -> None:
+    """Written in order, cut, and grown to the same size: the zeros count."""
+    draft = new_draft(bench)
+    draft.write_at(0, sample(100_000))
+    draft.truncate(50_000)
+    draft.truncate(100_000)
+    expected = sha256(sample(100_000)[:50_000].ljust(100_000, b"\0")).digest()
+    assert draft.seal().sha256 in {None, expected}
+
+
+def test_the_hash_is_not_that_of_bytes_written_over(bench: Bench) -> None:
+    """Written in order, then changed in the middle."""
+    draft = new_draft(bench)
+    draft.write_at(0, sample(100_000))
+    draft.write_at(99_999, b"x")
+    expected = sha256(sample(100_000)[:99_999] + b"x").digest()
+    assert draft.seal().sha256 in {None, expected}
+
+
+def test_a_block_that_was_just_read_is_read_anew_after_a_change(bench: Bench) -> None:
+    """What a reader is told is never what was there before."""
+    draft = new_draft(bench)
+    draft.write_at(0, sample(3 * BLOCK))
+    assert draft.read_at(BLOCK, 10) == sample(3 * BLOCK)[BLOCK : BLOCK + 10]
+    draft.write_at(BLOCK, b"n" * BLOCK)
+    assert draft.read_at(BLOCK + 20, 10) == b"n" * 10
+
+
+def test_a_last_block_that_was_just_read_is_longer_after_growing(bench: Bench) -> None:
+    """A file grown within its last block reads to its new end."""
+    first = new_draft(bench)
+    first.write_at(0, sample(BLOCK + 100))
+    sealed = first.seal()
+    draft = new_draft(bench, opened(bench, sealed, sealed_rows(sealed)))
+    assert draft.read_at(BLOCK, 10) == sample(BLOCK + 100)[BLOCK : BLOCK + 10]
+    draft.truncate(BLOCK + 300)
+    assert draft.read_at(BLOCK + 90, 999) == sample(BLOCK + 100)[-10:] + bytes(200)

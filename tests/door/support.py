@@ -37,6 +37,7 @@ from gateway.audit.trail import Line
 from gateway.login import Login
 from gateway.model import Action, Client, Factor, NodeInfo, Session, Wire
 from gateway.monitor import Door, Monitor
+from gateway.passage import Surroundings
 from gateway.paths import VirtualPath
 from tests.auth.memory import FixedClock
 
@@ -317,13 +318,15 @@ def open_gate(
     )
     login = Login(authenticator, sessions, throttle, journal, catalog, clock=clock, pause=pause)
     monitor = Monitor(
-        vault=vault,
-        catalog=catalog,
-        journal=journal,
-        sessions=sessions,
-        login=login,
-        policy=policy,
-        clock=clock,
+        Surroundings(
+            vault=vault,
+            catalog=catalog,
+            journal=journal,
+            sessions=sessions,
+            login=login,
+            policy=policy,
+            clock=clock,
+        )
     )
     gate = Gate(
         folder=folder,

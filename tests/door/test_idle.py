@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
 from auth.policy import Policy
-from gateway.errors import LockedError, SealgateError, SessionEndedError
+from gateway.errors import DeniedError, LockedError, SessionEndedError
 from gateway.model import SECOND_US
 from gateway.monitor import Door
 from tests.door.support import (
@@ -62,10 +63,8 @@ def test_metadata_and_refusals_are_no_activity(
     """A mounted drive that only looks is logged off all the same."""
     before_us = last_active_us(gate, alice)
     gate.clock.forward(100)
-    try:
+    with contextlib.suppress(DeniedError, LockedError):
         call(alice, token)
-    except SealgateError as error:
-        assert not isinstance(error, SessionEndedError)
     assert last_active_us(gate, alice) == before_us
 
 
@@ -80,9 +79,7 @@ def test_content_and_namespace_operations_are_activity(
 
 
 def test_a_running_transfer_is_activity_once_a_second(gate: Gate, alice: Door) -> None:
-    """A download that takes longer than the idle timeout goes on; between pulses nothing is
-    written.
-    """
+    """A download longer than the idle timeout goes on; between pulses nothing is written."""
     put(alice, str(FILE), b"x" * 100)
     handle = alice.open_read(FILE)
     for _ in range(5):

@@ -12,11 +12,13 @@ import pytest
 
 from backends.errors import NotFoundError, StorageError, StorageUnavailableError
 from gateway.errors import AuditUnavailableError, DeniedError, SessionEndedError
-from gateway.model import PropertyName
-from gateway.monitor import Door, Mode
+from gateway.model import Action, PropertyName
+from gateway.monitor import Door
+from gateway.passage import Mode
 from gateway.paths import ROOT, VirtualPath
 from tests.door.support import IDLE_TIMEOUT_S, POLICY, SHARES, Gate, at, open_gate, outline, put
 
+SHARE = at("/radiology")
 FILE = at("/radiology/file")
 FOLDER = at("/radiology/folder")
 LOCKED = at("/radiology/locked")
@@ -248,28 +250,34 @@ def test_denial_whose_record_fails_is_still_no_success(gate: Gate, token: str, c
 
 @pytest.mark.parametrize("mode", Mode)
 def test_body_that_never_asks_policy_keeps_nothing(
-    gate: Gate, alice: Door, mode: Mode, token: str
+    gate: Gate, alice: Door, token: str, mode: Mode
 ) -> None:
     """What such a body did is rolled back, and recorded as our failure."""
+
+    def operate() -> None:
+        with alice._operation("create", NEW, mode) as op:
+            if mode is Mode.CHANGE:
+                op.vault.add_folder(op.tx, op.require(SHARE), "new", author="id-alice")
+
     before = gate.content()
-    with (
-        pytest.raises(AssertionError, match="did not ask policy"),
-        alice._operation("create", NEW, mode) as op,
-    ):
-        if mode is Mode.CHANGE:
-            folder = op.require(at("/radiology"))
-            op.vault.add_folder(op.tx, folder, "new", author="id-alice")
+    with pytest.raises(AssertionError, match="did not ask policy"):
+        operate()
     assert outline(gate.new_records()) == [("create", "failed")]
     assert gate.content() == before
 
 
 def test_unforeseen_error_is_recorded_and_rolled_back(gate: Gate, alice: Door, token: str) -> None:
     """A bug in a body is a failed record too, and what it did is gone."""
+
+    def operate() -> None:
+        with alice._operation("create", NEW, Mode.CHANGE) as op:
+            op.allow(Action.CREATE, NEW)
+            op.vault.add_folder(op.tx, op.require(SHARE), "new", author="id-alice")
+            raise ZeroDivisionError
+
     before = gate.content()
-    with pytest.raises(ZeroDivisionError), alice._operation("create", NEW, Mode.CHANGE) as op:
-        op.decided = True
-        op.vault.add_folder(op.tx, op.require(at("/radiology")), "new", author="id-alice")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        operate()
     records = gate.new_records()
     assert outline(records) == [("create", "failed")]
     assert records[0]["error"] == "ZeroDivisionError"

@@ -16,7 +16,7 @@ from backends.errors import (
     StorageError,
 )
 from gateway.errors import DeniedError
-from gateway.model import Action, Kind, PropertyName
+from gateway.model import Action, Kind, PropertyName, Wire
 from gateway.monitor import Door
 from tests.door.support import ALL, Gate, at, get, grant, group, names, outline, put, staff
 
@@ -190,7 +190,7 @@ def test_a_drop_box_takes_files_and_tells_of_none(gate: Gate, alice: Door) -> No
 
 def test_a_drop_box_shows_ones_own_unfinished_upload(gate: Gate) -> None:
     """Uploading programs look at what they have sent."""
-    dora, dirk = gate.door("dora"), gate.door("dirk")
+    dora, dirk = (gate.door(name, wire=Wire.SFTP) for name in ("dora", "dirk"))
     handle = dora.open_write(at("/inbox/mine"))
     handle.write_at(0, b"part")
     assert dora.stat(at("/inbox/mine")).size_bytes == 4
@@ -217,8 +217,9 @@ def test_delete_demands_kind_and_emptiness_that_were_asked(gate: Gate, tree: Doo
     assert names(tree, "/radiology/a") == ["secret"]
 
 
-def test_a_folder_with_ones_own_unfinished_file_is_not_empty(alice: Door) -> None:
+def test_a_folder_with_ones_own_unfinished_file_is_not_empty(gate: Gate) -> None:
     """Its session sees the file there, so rmdir must not take it."""
+    alice = gate.door("alice", wire=Wire.SFTP)
     alice.mkdir(at("/radiology/a"))
     alice.open_write(at("/radiology/a/new")).write_at(0, b"x")
     with pytest.raises(NotEmptyError):
@@ -280,8 +281,9 @@ def test_nothing_crosses_shares_in_one_step(
     assert gate.content() == before
 
 
-def test_an_unfinished_file_cannot_change_its_share(tree: Door) -> None:
+def test_an_unfinished_file_cannot_change_its_share(gate: Gate) -> None:
     """It is sealed under its own share's key already."""
+    tree = gate.door("alice", wire=Wire.SFTP)
     handle = tree.open_write(at("/radiology/new"))
     handle.write_at(0, b"new")
     with pytest.raises(CrossShareError):

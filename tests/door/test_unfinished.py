@@ -17,6 +17,12 @@ FILE = "/radiology/file"
 BIG = b"x" * 300_000
 
 
+@pytest.fixture
+def alice(gate: Gate) -> Door:
+    """By SFTP, whose clients look at files that they have open."""
+    return gate.door("alice", wire=Wire.SFTP)
+
+
 def opened(door: Door, path: str = FILE, content: bytes = b"new") -> WriteHandle:
     """Return a handle that has received ``content`` and is not committed."""
     handle = door.open_write(at(path))
@@ -42,6 +48,21 @@ def test_own_unfinished_file_shows_to_its_session_alone(gate: Gate, alice: Door)
     handle.write_at(4, b"ly")
     assert get(alice, FILE) == b"partly"
     assert alice.scandir(at("/radiology")).children[0].size_bytes == 6
+
+
+def test_webdav_sees_what_is_committed(gate: Gate) -> None:
+    """There a file is what its ETag names until the PUT is over, for its own session too."""
+    alice = gate.door("alice", wire=Wire.WEBDAV)
+    put(alice, FILE, b"old")
+    handle, new = opened(alice, content=b"longer"), opened(alice, "/radiology/new")
+    assert alice.stat(at(FILE)).size_bytes == 3
+    assert get(alice, FILE) == b"old"
+    assert names(alice, "/radiology") == ["file"]
+    with pytest.raises(NotFoundError):
+        alice.stat(at("/radiology/new"))
+    handle.commit()
+    new.commit()
+    assert names(alice, "/radiology") == ["file", "new"]
 
 
 def test_own_unfinished_file_of_a_present_one_hides_it(alice: Door, bob: Door) -> None:

@@ -260,9 +260,12 @@ def test_missing_configuration_file(site: Site, capsys: pytest.CaptureFixture[st
     assert "-c" in sentence
 
 
-def test_no_configuration_named() -> None:
+def test_no_configuration_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without -c and SEALGATE_CONFIG there is nothing to serve."""
-    sentence = one_sentence(run_sealgate("serve"))
+    monkeypatch.delenv("SEALGATE_CONFIG", raising=False)
+    sentence = one_sentence(run_here(capsys, "serve"))
     assert "-c FILE" in sentence
     assert "SEALGATE_CONFIG" in sentence
 

@@ -1,0 +1,211 @@
+"""The passage through the door: session, policy, transaction and record, bound together.
+
+Every operation runs inside ``Passage.operation``. It requires a live session, has the body ask
+policy (a body that did not ask cannot commit), acts in one catalog transaction and appends the
+audit record in that same transaction; a refusal or a failure rolls back and is recorded instead.
+Lock order: a handle's lock, the journal's chain, the catalog's write lock. Imports sessions,
+policy, audit and the ``Operation`` that bodies work with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from auth.policy import Policy, Situation, decide
+from auth.session import Sessions
+from backends.errors import NotFoundError, StorageError
+from backends.vault import Vault
+from gateway.audit.journal import Journal
+from gateway.audit.record import Record
+from gateway.errors import AuditUnavailableError, DeniedError, LockedError, SessionEndedError
+from gateway.login import Login, session_record
+from gateway.model import SECOND_US, Action, Clock, Outcome, Session, Transaction, UnitOfWork
+from gateway.operations.operation import Operation
+from gateway.operations.writes import OpenWrites
+from gateway.paths import VirtualPath
+
+log = logging.getLogger(__name__)
+
+PULSE_US = SECOND_US
+"""How often a running transfer asks whether its session still lives, and counts as activity."""
+
+
+class Mode(enum.Enum):
+    """How an operation is bound to its record."""
+
+    CHANGE = "change"
+    """Acts in a write transaction that holds the record too."""
+    READ = "read"
+    """Sees a snapshot; its record is durable before the caller gets anything."""
+    LOOK_UP = "look-up"
+    """Sees a snapshot; repeated ones become one counted record within a second, and they do not
+    count as activity."""
+    PREPARE = "prepare"
+    """Sees a snapshot and changes nothing; the commit or the abort that follows is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every passage of one process shares. ``policy`` returns the policy in force."""
+
+    vault: Vault
+    catalog: UnitOfWork
+    journal: Journal
+    sessions: Sessions
+    login: Login
+    policy: Callable[[], Policy]
+    clock: Clock
+    writes: OpenWrites = field(default_factory=OpenWrites)
+
+
+class Passage:
+    """One session's way through the door. Thread-safe; every method blocks."""
+
+    def __init__(
+        self, surroundings: Surroundings, session: Session, tokens: frozenset[str]
+    ) -> None:
+        """``tokens``: the lock tokens that the client has submitted."""
+        self.surroundings = surroundings
+        self.session = session
+        self._tokens = tokens
+        self._pulsed_us = 0
+
+    @contextlib.contextmanager
+    def operation(
+        self,
+        action: str,
+        path: VirtualPath,
+        mode: Mode,
+        *,
+        target: VirtualPath | None = None,
+        activity: bool = True,
+    ) -> Iterator[Operation]:
+        """Run one operation's body and bind it to its audit record, whatever happens."""
+        around = self.surroundings
+        situation = Situation(self.session.wire, self.session.client.address, around.clock())
+        op: Operation | None = None
+        try:
+            with self._transaction(mode) as tx:
+                session = around.sessions.require_live(tx, self.session.id, situation.now_us)
+                op = Operation(
+                    tx=tx,
+                    session=session,
+                    vault=around.vault,
+                    policy=around.policy(),
+                    situation=situation,
+                    tokens=self._tokens,
+                    writes=around.writes,
+                    action=str(action),
+                    path=path,
+                    target=target,
+                )
+                yield op
+                # A body that forgot to ask policy is a hole: nothing that it did is kept.
+                if not op.decided:
+                    raise AssertionError(f"{action} did not ask policy")  # noqa: TRY301
+                if mode is Mode.CHANGE:
+                    if activity:
+                        around.sessions.touch(tx, session, situation.now_us)
+                    around.journal.append(tx, op.record(Outcome.OK))
+            self._recorded(op, mode, situation.now_us)
+        except AuditUnavailableError:
+            raise
+        except Exception as error:
+            fallback = self.about(str(action), path, target)
+            self.record_failure(op, fallback, mode, error)
+            raise
+        for finish in op.afterwards:
+            try:
+                finish()
+            except StorageError as error:
+                # The operation is committed and acknowledged; what is left behind is gc's.
+                log.warning("after %s: %s", action, error)
+
+    def pulse(self, action: Action, path: VirtualPath) -> bool:
+        """Require, once a second, that a running transfer's session and right still live.
+
+        Returns whether a second had passed. That counts as activity; a right that a reload took
+        away ends its transfers too.
+        """
+        around = self.surroundings
+        now_us = around.clock()
+        if now_us - self._pulsed_us < PULSE_US:
+            return False
+        self._pulsed_us = now_us
+        situation = Situation(self.session.wire, self.session.client.address, now_us)
+        try:
+            with around.catalog.begin() as tx:
+                session = around.sessions.require_live(tx, self.session.id, now_us)
+                around.sessions.touch(tx, session, now_us)
+        except SessionEndedError as error:
+            self.expire(error.reason)
+            raise
+        decision = decide(around.policy(), session.principal, action, path, situation)
+        if not decision.allowed:
+            denied = DeniedError(decision.rule)
+            about = replace(self.about(action, path, None), rule=decision.rule)
+            self.record_failure(None, about, Mode.CHANGE, denied)
+            raise denied
+        return True
+
+    def expire(self, reason: str) -> None:
+        """End the session, which is overdue. Idempotent."""
+        self.surroundings.login.log_off(self.session, reason, Outcome.EXPIRED)
+
+    def append_durably(self, record: Record) -> None:
+        """Commit a record that belongs to no transaction."""
+        self.surroundings.journal.append_durably(record)
+
+    def _transaction(self, mode: Mode) -> contextlib.AbstractContextManager[Transaction]:
+        around = self.surroundings
+        return around.journal.begin() if mode is Mode.CHANGE else around.catalog.snapshot()
+
+    def _recorded(self, op: Operation, mode: Mode, now_us: int) -> None:
+        """Record an operation that saw a snapshot and succeeded."""
+        around = self.surroundings
+        if mode is Mode.LOOK_UP:
+            key = (self.session.id, op.action, str(op.path), Outcome.OK)
+            around.journal.look_up(key, op.record(Outcome.OK))
+        elif mode is Mode.READ:
+            session = op.session
+            around.journal.append_durably(
+                op.record(Outcome.OK), lambda tx: around.sessions.touch(tx, session, now_us)
+            )
+
+    def about(self, action: str, path: VirtualPath, target: VirtualPath | None) -> Record:
+        """Return the record of an operation that got nowhere; its outcome is still to be set."""
+        return replace(
+            session_record(action, Outcome.FAILED, self.session),
+            share=path.share,
+            path=str(path),
+            target="" if target is None else str(target),
+        )
+
+    def record_failure(
+        self, op: Operation | None, fallback: Record, mode: Mode, error: Exception
+    ) -> None:
+        """Record a refusal or a failure; AuditUnavailableError when even that cannot be written.
+
+        ``fallback`` is the record of an operation that was over before its body began.
+        """
+        if isinstance(error, SessionEndedError):
+            outcome = Outcome.EXPIRED
+            self.expire(error.reason)
+        elif isinstance(error, DeniedError | LockedError):
+            outcome = Outcome.DENIED
+        else:
+            outcome = Outcome.FAILED
+        name = type(error).__name__
+        if op is None:
+            record = replace(fallback, outcome=outcome, error=name)
+        else:
+            record = op.record(outcome, name)
+        journal = self.surroundings.journal
+        if mode is Mode.LOOK_UP and isinstance(error, NotFoundError):
+            journal.look_up((self.session.id, record.action, record.path, outcome), record)
+        else:
+            journal.append_durably(record)
