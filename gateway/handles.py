@@ -68,6 +68,8 @@ class ReadHandle:
         session is over.
         """
         self._pulse()
+        if self._on_close is None:
+            raise StorageUnavailableError("The file was closed; open it again.")
         data = self._source.read_at(offset, size)
         with self._lock:
             self._sent_bytes += len(data)

@@ -104,6 +104,8 @@ class Login:
             ):
                 self._pause(min(left_s, REFUSAL_TIME_S))
             raise
+        except StorageError as error:
+            raise AuditUnavailableError("Nobody can log in: the catalog fails.") from error
 
     def _over(self, attempt: Attempt) -> LoginRefusedError:
         """Record that a drive replays the header of a session that is over; return the refusal.

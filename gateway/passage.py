@@ -111,6 +111,7 @@ class Passage:
                     if activity:
                         around.sessions.touch(tx, session, situation.now_us)
                     around.journal.append(tx, op.record(Outcome.OK))
+                    op.committing = True
             self._recorded(op, mode, situation.now_us)
         except AuditUnavailableError:
             raise
@@ -135,7 +136,6 @@ class Passage:
         now_us = around.clock()
         if now_us - self._pulsed_us < PULSE_US:
             return False
-        self._pulsed_us = now_us
         situation = Situation(self.session.wire, self.session.client.address, now_us)
         try:
             with around.catalog.begin() as tx:
@@ -150,6 +150,7 @@ class Passage:
             about = replace(self.about(action, path, None), rule=decision.rule)
             self.record_failure(None, about, Mode.CHANGE, denied)
             raise denied
+        self._pulsed_us = now_us
         return True
 
     def expire(self, reason: str) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from backends.draft import SealedContent
 from backends.errors import StorageError
 from gateway.audit.record import Record
 from gateway.handles import WriteHandle
 from gateway.login import session_record
 from gateway.model import Action, NodeInfo, Outcome
 from gateway.operations import content
+from gateway.operations.operation import Operation
 from gateway.passage import Mode, Passage
 
 READ_END = "read_end"
@@ -52,25 +54,28 @@ class Upload:
         reports a failure may have reached the disk all the same: its segments stay, for the
         catalog to refer to or for gc to collect.
         """
-        passage, path = self._passage, handle.info.path
+        passage, path, action = self._passage, handle.info.path, _action_of(handle)
         passage.surroundings.writes.remove(passage.session.id, handle)
-        tried = False
+        op: Operation | None = None
         try:
-            sealed = None
-            try:
-                if handle.changed and handle.complete:
-                    sealed = handle.draft.seal()
-            except StorageError as error:
-                about = passage.about(_action_of(handle), path, None)
-                passage.record_failure(None, about, Mode.CHANGE, error)
-                raise
-            with passage.operation(Action.WRITE, path, Mode.CHANGE) as op:
-                info = content.commit(op, handle, sealed)
-                tried = True
-        finally:
-            if not tried:
+            sealed = self._sealed(handle)
+            with passage.operation(action, path, Mode.CHANGE) as op:
+                return content.commit(op, handle, sealed)
+        except BaseException:
+            if op is None or not op.committing:
                 handle.draft.discard()
-        return info
+            raise
+
+    def _sealed(self, handle: WriteHandle) -> SealedContent | None:
+        """Return the draft made durable; None when there is nothing to commit."""
+        if not handle.changed or not handle.complete:
+            return None
+        try:
+            return handle.draft.seal()
+        except StorageError as error:
+            about = self._passage.about(_action_of(handle), handle.info.path, None)
+            self._passage.record_failure(None, about, Mode.CHANGE, error)
+            raise
 
     def aborted(self, handle: WriteHandle, reason: str) -> None:
         """Record that nothing came of it."""

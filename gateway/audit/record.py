@@ -16,6 +16,28 @@ from gateway.model import Outcome
 
 SALT_SIZE_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BODY_FIELDS = (
+    "time",
+    "node",
+    "journal",
+    "seq",
+    "principal_id",
+    "principal_name",
+    "session",
+    "protocol",
+    "client_address",
+    "action",
+    "share",
+    "node_id",
+    "version_id",
+    "bytes",
+    "count",
+    "outcome",
+    "rule",
+    "error",
+    "request_id",
+    "detail_hash",
+)
 _DETAIL_FIELDS = ("path", "target", "client_software", "login_name", "note")
 
 
@@ -136,10 +158,23 @@ def link_hash(before: bytes, body: str) -> bytes:
     return hashlib.sha256(before + body.encode("ascii")).digest()
 
 
-def exported(body: str, detail: bytes, record_hash: bytes) -> dict[str, Any]:
-    """Return one line of the export: the body, the opened detail, and the hash."""
-    fields: dict[str, Any] = json.loads(body)
-    opened = json.loads(detail)
+def exported(
+    body: str, detail: bytes | None, record_hash: bytes, *, journal: str, seq: int, time_us: int
+) -> dict[str, Any]:
+    """Return one line of the export: the body, the opened detail, and the hash.
+
+    ``detail`` None: it does not open. What was damaged comes out empty, which verification
+    reports, and ``journal``, ``seq`` and the time are then those of the row.
+    """
+    fields: dict[str, Any] = dict.fromkeys(_BODY_FIELDS, "")
+    fields |= {"time": iso_time(time_us), "journal": journal, "seq": seq, "bytes": None, "count": 1}
+    try:
+        parsed = json.loads(body)
+        if isinstance(parsed, dict) and (parsed["journal"], parsed["seq"]) == (journal, seq):
+            fields = parsed
+    except (ValueError, KeyError, RecursionError):
+        pass
+    opened = {"salt": ""} if detail is None else json.loads(detail)
     fields["salt"] = opened["salt"]
     for name in _DETAIL_FIELDS:
         fields[name] = opened.get(name, "")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.catalog import journal as rows
+from backends.errors import IntegrityError
 from backends.keyring import RecordCipher
 from gateway.audit.checkpoint import Checkpoint
 from gateway.audit.journal import opened_detail
@@ -37,9 +38,15 @@ class Finding:
 def lines(
     tx: Transaction, cipher: RecordCipher, *, since_us: int = 0, until_us: int = 1 << 62
 ) -> Iterator[Line]:
-    """Yield the records of a span of time, oldest first."""
+    """Yield the records of a span of time, oldest first; damaged ones too, as far as they go."""
     for row in rows.between(tx, since_us, until_us):
-        yield exported(row.body, opened_detail(cipher, row), row.hash)
+        try:
+            detail = opened_detail(cipher, row)
+        except IntegrityError:
+            detail = None
+        yield exported(
+            row.body, detail, row.hash, journal=row.journal, seq=row.seq, time_us=row.time_us
+        )
 
 
 def search(found: Iterable[Line], wanted: dict[str, str]) -> Iterator[Line]:
@@ -114,8 +121,9 @@ def parse_lines(text: Iterable[str], on_bad: Callable[[int], None]) -> Iterator[
         try:
             record = json.loads(line)
             body_and_detail(record)
-            int(record["seq"]), bytes.fromhex(record["hash"]), record["detail_hash"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            str(record["journal"]), int(record["seq"]), bytes.fromhex(record["hash"])
+            str(record["detail_hash"]), str(record["action"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             on_bad(number)
         else:
             yield record

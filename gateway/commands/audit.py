@@ -94,8 +94,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def _verify_file(arguments: argparse.Namespace) -> tuple[int, list[Finding]]:
-    anchored = read_anchor(Path(arguments.anchor)) if arguments.anchor else []
-    if anchored and not arguments.public_key:
+    anchored = read_anchor(Path(arguments.anchor)) if arguments.anchor else None
+    if anchored is not None and not arguments.public_key:
         raise UsageError("An anchor needs --public-key: what 'sealgate audit key' printed.")
     broken: list[int] = []
     try:
@@ -112,21 +112,23 @@ def _verify_live(arguments: argparse.Namespace) -> tuple[int, list[Finding]]:
     with opened(arguments) as gateway:
         public_key = arguments.public_key or public_key_hex(gateway.signing_key())
         anchor = Path(arguments.anchor) if arguments.anchor else gateway.config.audit.anchor
-        anchored = read_anchor(anchor) if anchor is not None and anchor.exists() else []
+        anchored = read_anchor(anchor) if anchor is not None else None
         with gateway.catalog.snapshot() as tx:
             lines = trail.lines(tx, gateway.audit_cipher)
             count, findings = _verified(lines, list(checkpoints.lines(tx)), public_key)
-            if anchored:
+            if anchored is not None:
                 lines = trail.lines(tx, gateway.audit_cipher)
                 findings += _verified(lines, anchored, public_key)[1]
     return count, list(dict.fromkeys(findings))
 
 
 def _verified(
-    lines: Iterable[Line], anchored: list[str], public_key: str
+    lines: Iterable[Line], anchored: list[str] | None, public_key: str
 ) -> tuple[int, list[Finding]]:
     problems: list[str] = []
-    good = list(verified(anchored, public_key, problems)) if anchored else []
+    good = list(verified(anchored, public_key, problems)) if anchored is not None else []
+    if anchored is not None and not anchored:
+        problems.append("the anchor holds no checkpoint.")
     count, findings = trail.verify_lines(lines, good)
     return count, findings + [Finding("", 0, problem) for problem in problems]
 

@@ -71,7 +71,7 @@ def administered(
 
 def print_json(value: Any) -> None:  # noqa: ANN401  whatever json takes
     """Print ``value`` as one line of JSON."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value) + "\n")
 
 
 def say(line: str = "") -> None:

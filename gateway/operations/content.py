@@ -52,7 +52,7 @@ def open_write(
 ) -> Opening:
     """Return a draft for the file at ``path``, new or present."""
     lineage = op.lineage(path)
-    node = lineage[-1] if len(lineage) == len(path.parts) else None
+    node = op.at_end(lineage, path)
     op.allow(Action.CREATE if node is None else Action.WRITE, path)
     if node is None and not create:
         raise NotFoundError("There is no such file.")

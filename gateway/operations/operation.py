@@ -23,7 +23,11 @@ from gateway.paths import VirtualPath
 
 @dataclass(slots=True)
 class Operation:
-    """What a body works with. ``decided`` stays false until policy was asked about something."""
+    """What a body works with.
+
+    ``decided`` stays false until policy was asked about something, ``committing`` until all that
+    is left to do is the commit itself, whose outcome may stay unknown if the disk fails in it.
+    """
 
     tx: Transaction
     session: Session
@@ -39,6 +43,7 @@ class Operation:
     version_id: str = ""
     bytes: int | None = None
     decided: bool = False
+    committing: bool = False
     rules: list[str] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
@@ -126,6 +131,8 @@ class Operation:
 
         A file in the way ends the lineage, as if nothing lay below it.
         """
+        if path.is_root:
+            return []
         try:
             return self.vault.lineage(self.tx, path)
         except NotAFolderError:
@@ -133,10 +140,14 @@ class Operation:
         except NotFoundError:
             return []
 
+    @staticmethod
+    def at_end(lineage: Sequence[Node], path: VirtualPath) -> Node | None:
+        """Return the node at ``path`` when ``lineage`` reaches it; the root ``/`` has none."""
+        return lineage[-1] if lineage and len(lineage) == len(path.parts) else None
+
     def find(self, path: VirtualPath) -> Node | None:
         """Return the node at ``path``, if there is one."""
-        lineage = self.lineage(path)
-        return lineage[-1] if len(lineage) == len(path.parts) else None
+        return self.at_end(self.lineage(path), path)
 
     def require(self, path: VirtualPath) -> Node:
         """Return the node at ``path``, noted for the record; NotFoundError if there is none."""
@@ -148,7 +159,7 @@ class Operation:
 
     def folder_for(self, path: VirtualPath, lineage: Sequence[Node]) -> Node:
         """Return the folder that ``path`` lies in; ParentMissingError, NotAFolderError."""
-        if len(lineage) < len(path.parts) - 1 or path.is_share:
+        if len(lineage) < len(path.parts) - 1 or path.is_share or path.is_root:
             raise ParentMissingError("The folder for the new file does not exist; create it first.")
         folder = lineage[len(path.parts) - 2]
         if not folder.is_folder:

@@ -85,7 +85,7 @@ def make_folder(op: Operation, path: VirtualPath) -> NodeInfo:
     """Make an empty folder."""
     op.allow(Action.CREATE, path)
     lineage = op.lineage(path)
-    if len(lineage) == len(path.parts) or op.own_write(path) is not None:
+    if op.at_end(lineage, path) is not None or op.own_write(path) is not None:
         raise AlreadyExistsError("A file or folder of that name exists already.")
     folder = op.folder_for(path, lineage)
     op.require_unlocked(lineage, membership=False)
@@ -99,13 +99,13 @@ def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: b
     op.allow(Action.DELETE, path)
     writing = op.own_writes(path)
     lineage = op.lineage(path)
-    if len(lineage) < len(path.parts):
+    node = op.at_end(lineage, path)
+    if node is None:
         handle = op.own_write(path)
         if handle is None:
             raise NotFoundError("There is no such file or folder.")
         _forget(op, [(path, handle)])
         return
-    node = lineage[-1]
     op.concerns(node)
     _require_kind(node, kind)
     if only_empty and (writing or not op.vault.is_empty(op.tx, node)):
@@ -126,8 +126,8 @@ def move(
     """Give a node a new name; True when nothing of that name existed."""
     op.allow(Action.MOVE, source)
     lineage, there = op.lineage(source), op.lineage(target)
-    node = lineage[-1] if len(lineage) == len(source.parts) else None
-    existing = there[-1] if len(there) == len(target.parts) else None
+    node = op.at_end(lineage, source)
+    existing = op.at_end(there, target)
     _allow_target(op, target, existing, folder=node is not None and node.is_folder)
     if node is None:
         return _move_unfinished(op, source, target, there, replace=replace)
@@ -163,7 +163,7 @@ def copy(
     """Copy a node, sharing its content; True when nothing of the target's name existed."""
     op.allow(Action.READ, source)
     there = op.lineage(target)
-    existing = there[-1] if len(there) == len(target.parts) else None
+    existing = op.at_end(there, target)
     node = op.require(source)
     if node.is_folder:
         op.allow(Action.LIST, source)
@@ -191,7 +191,7 @@ def set_times(op: Operation, path: VirtualPath, *, modified_us: int) -> None:
     """Set the modification time."""
     handle = op.own_write(path)
     lineage = op.lineage(path)
-    node = lineage[-1] if len(lineage) == len(path.parts) else None
+    node = op.at_end(lineage, path)
     own = handle is not None or (node is not None and node.row.created_by == op.principal_id)
     op.allow_change(path, own=own)
     if handle is not None:
@@ -321,7 +321,7 @@ def _move_unfinished(
     handle = op.own_write(source)
     if handle is None:
         raise NotFoundError("There is no such file or folder.")
-    existing = there[-1] if len(there) == len(target.parts) else None
+    existing = op.at_end(there, target)
     if existing is not None and not replace:
         raise AlreadyExistsError("A file or folder of the new name exists already.")
     if existing is not None and existing.is_folder:

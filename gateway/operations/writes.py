@@ -7,7 +7,7 @@ lock, so that it may be asked inside a transaction.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.handles import Target, WriteHandle
 from gateway.paths import VirtualPath
@@ -63,10 +63,15 @@ class OpenWrites:
             for each in self._shown.get(session_id, ()):
                 if each.path.is_within(source):
                     each.path = each.path.rebased(source, target)
+                    each.handle.info = replace(each.handle.info, path=each.path)
 
     def retarget(self, session_id: str, path: VirtualPath, target: Target) -> None:
-        """Have what the session writes under ``path`` committed to ``target`` instead."""
+        """Have what the session writes under ``path`` committed to ``target`` instead.
+
+        What the client asked of the old name (that it be absent, say) held there and is over.
+        """
         with self._lock:
             for each in self._shown.get(session_id, ()):
                 if each.path == path:
                     each.handle.target = target
+                    each.handle.terms = replace(each.handle.terms, replace=True, base=None)

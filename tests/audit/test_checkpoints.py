@@ -128,15 +128,31 @@ def test_every_journal_is_vouched_for(gate: Gate, anchored: tuple[list[Line], li
     assert verify([line | {} for line in lines if line["journal"] != gate.journal.id], anchor)[0]
 
 
-def test_the_anchor_file_is_appended_to(tmp_path: Path) -> None:
-    """For its owner's eyes, a line each; a folder that is not there is a clear error."""
-    path = tmp_path / "anchor"
-    checkpoint.append_to_anchor(path, "one")
-    checkpoint.append_to_anchor(path, "two")
-    assert checkpoint.read_anchor(path) == ["one", "two"]
+def test_the_anchor_gets_every_checkpoint_once(
+    gate: Gate, anchored: tuple[list[Line], list[str]], tmp_path: Path
+) -> None:
+    """For its owner's eyes; what it missed while it could not be written comes later."""
+    path, lines = tmp_path / "anchor", list(anchored[1])
+    for _ in range(2):
+        with gate.catalog.snapshot() as tx:
+            checkpoint.append_to_anchor(tx, path)
+        assert checkpoint.read_anchor(path) == lines
+    for _ in range(2):
+        add(gate, 1)
+        with gate.catalog.begin() as tx:
+            lines.append(checkpoint.make(tx, KEY, gate.clock()))
+    with gate.catalog.snapshot() as tx:
+        checkpoint.append_to_anchor(tx, path)
+    assert checkpoint.read_anchor(path) == lines
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(checkpoint.AnchorError):
-        checkpoint.append_to_anchor(tmp_path / "none" / "anchor", "one")
+
+
+def test_an_anchor_that_cannot_be_used_is_a_clear_error(gate: Gate, tmp_path: Path) -> None:
+    """A folder that is not there, for writing and for reading."""
+    with gate.catalog.begin() as tx:
+        checkpoint.make(tx, KEY, gate.clock())
+        with pytest.raises(checkpoint.AnchorError):
+            checkpoint.append_to_anchor(tx, tmp_path / "none" / "anchor")
     with pytest.raises(checkpoint.AnchorError):
         checkpoint.read_anchor(tmp_path / "none")
 

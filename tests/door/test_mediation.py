@@ -224,6 +224,7 @@ def test_operation_whose_record_fails_does_not_happen(
     """Without its record nothing is changed and nothing is told."""
     door = alice.with_tokens(frozenset({token}))
     before = gate.content()
+    del before["blobs"]
     gate.refuse_records()
     if case.look_up:
         # Look-ups are written within a second; from then on they are refused.
@@ -231,7 +232,8 @@ def test_operation_whose_record_fails_does_not_happen(
         gate.journal.flush()
     with pytest.raises(AuditUnavailableError):
         case.call(door, case.path, token)
-    assert gate.content() == before
+    # A segment that nothing refers to may stay for gc, as after a commit of unknown fate.
+    assert {name: rows for name, rows in gate.content().items() if name != "blobs"} == before
     gate.accept_records()
     kept = [(case.action, "ok")] * case.look_up
     assert outline(gate.new_records()) == kept
