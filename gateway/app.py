@@ -21,7 +21,7 @@ from auth.session import Sessions
 from auth.throttle import Throttle, ThrottleSettings, ThrottleState
 from auth.totp import Seed, SeedStore, Totp
 from backends.blobs.local import LocalBlobStore
-from backends.catalog.engine import Catalog
+from backends.catalog.engine import CATALOG_FILE, Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
 from backends.catalog.sessions import SqlSessionStore
 from backends.errors import KeyUnavailableError, StorageUnavailableError
@@ -190,6 +190,11 @@ def open_directory(config: GatewayConfig) -> Directory:
     if ldap.bind_password is not None:
         password = _secret_text(_secret_path(ldap.bind_password))
     return LdapDirectory(ldap.settings(password))
+
+
+def catalog_path(config: GatewayConfig) -> Path:
+    """Return where the catalog of ``config`` lies."""
+    return config.storage.data_dir / CATALOG_FILE
 
 
 def share_settings(config: GatewayConfig) -> dict[str, ShareSettings]:

@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = parsed.run
     try:
-        return run(parsed)
+        status = run(parsed)
+        sys.stdout.flush()
+        return status
     except SealgateError as error:
         sys.stderr.write(f"sealgate: {error}\n")
         return WRONG_USE

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backends.draft import Draft
-from backends.errors import LengthMismatchError, StorageUnavailableError
+from backends.errors import LengthMismatchError, StorageError, StorageUnavailableError
 from gateway.model import NodeInfo
 
 DELETED = "deleted"
@@ -33,8 +33,11 @@ class Source(Protocol):
 class OnClose(Protocol):
     """What the monitor does when a read ends."""
 
-    def __call__(self, sent_bytes: int, *, complete: bool) -> None:
-        """Record that ``sent_bytes`` left; ``complete`` False: the client was cut off."""
+    def __call__(self, sent_bytes: int, *, complete: bool, error: str) -> None:
+        """Record that ``sent_bytes`` left; ``complete`` False: the client was cut off.
+
+        ``error``: the class of what went wrong with the content, if anything did.
+        """
 
 
 class ReadHandle:
@@ -55,6 +58,7 @@ class ReadHandle:
         self._on_close: OnClose | None = on_close
         self._lock = threading.Lock()
         self._sent_bytes = 0
+        self._error = ""
 
     @property
     def size_bytes(self) -> int:
@@ -70,7 +74,11 @@ class ReadHandle:
         self._pulse()
         if self._on_close is None:
             raise StorageUnavailableError("The file was closed; open it again.")
-        data = self._source.read_at(offset, size)
+        try:
+            data = self._source.read_at(offset, size)
+        except StorageError as error:
+            self._error = type(error).__name__
+            raise
         with self._lock:
             self._sent_bytes += len(data)
         return data
@@ -80,7 +88,7 @@ class ReadHandle:
         with self._lock:
             on_close, self._on_close = self._on_close, None
         if on_close is not None:
-            on_close(self._sent_bytes, complete=complete)
+            on_close(self._sent_bytes, complete=complete, error=self._error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,10 +187,10 @@ class Door:
         with self._operation(Action.READ, path, Mode.READ) as op:
             info, source = content.open_read(op, path)
 
-        def on_close(sent_bytes: int, *, complete: bool) -> None:
+        def on_close(sent_bytes: int, *, complete: bool, error: str) -> None:
             op.action, op.bytes = READ_END, sent_bytes
             outcome = Outcome.OK if complete else Outcome.ABORTED
-            self._passage.append_durably(op.record(outcome))
+            self._passage.append_durably(op.record(Outcome.FAILED if error else outcome, error))
 
         def pulse() -> None:
             self._passage.pulse(Action.READ, path)

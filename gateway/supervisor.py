@@ -6,13 +6,11 @@ Holds no protocol and serves no client; the janitor runs here. Imports the wirin
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import selectors
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -21,22 +19,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-    load_ssh_private_key,
-)
-
-from auth.directory import Directory
-from auth.errors import DirectoryUnavailableError
 from gateway.app import Gateway, open_directory, open_gateway
 from gateway.audit.record import Record
-from gateway.config import ConfigError, GatewayConfig, check_files, load_config, parse_config
-from gateway.config.problems import Finding
+from gateway.config import GatewayConfig
 from gateway.control import Control, Message
 from gateway.errors import SealgateError
 from gateway.janitor import Janitor
+from gateway.listening import bind, notify, require_free
 from gateway.model import Outcome, Wire
+from gateway.starting import (
+    StartError,
+    checked_config,
+    read_config,
+    require_directory,
+    require_reloadable,
+)
 
 ROUND_S = 1.0
 """How often workers are looked at, unless one has something to say."""
@@ -50,14 +47,13 @@ START_LIMIT_S = 60.0
 RELOAD_LIMIT_S = 20.0
 """How long workers may take to take a new configuration over."""
 
+JANITOR_LIMIT_S = 5.0
+"""How long the janitor may take to finish its round before the workers are told to drain."""
+
 CUT_OFF_S = 10.0
 """How long after the drain limit a worker is killed."""
 
 log = logging.getLogger(__name__)
-
-
-class StartError(SealgateError):
-    """The gateway cannot start; the message tells the administrator why and what to do."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,12 +97,12 @@ class Supervisor:
         Raises ConfigError or another SealgateError when it cannot start; then nothing was left
         half made.
         """
-        text = _read(self._source)
+        text = read_config(self._source)
         config = checked_config(text, self._source)
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
             self._workers = _bound_workers(config, stack)
-            _require_directory(open_directory(config))
+            require_directory(open_directory(config))
             gateway = open_gateway(config)
             stack.callback(gateway.close)
             stack.enter_context(self._handling_signals())
@@ -142,9 +138,9 @@ class Supervisor:
         """Take over the changed file if all of it is good; return the text now in force."""
         notify("RELOADING=1")
         try:
-            fresh = _read(self._source)
+            fresh = read_config(self._source)
             config = checked_config(fresh, self._source)
-            _require_reloadable(gateway.config, config)
+            require_reloadable(gateway.config, config)
             gateway.reload(config)
         except SealgateError as error:
             for line in str(error).splitlines():
@@ -316,71 +312,6 @@ class Supervisor:
                 worker.control = None
 
 
-def checked_config(text: str, source: Path) -> GatewayConfig:
-    """Return the configuration in ``text``; ConfigError with every problem, of files too."""
-    config = parse_config(text.encode("utf-8"), source)
-    problems = check_files(config) or [config.place(each) for each in unusable_keys(config)]
-    if problems:
-        raise ConfigError(problems)
-    return config
-
-
-def unusable_keys(config: GatewayConfig) -> Iterator[Finding]:
-    """Yield what keeps the TLS and SSH keys, which ``check_files`` found readable, from use."""
-    webdav, sftp = config.server.webdav, config.server.sftp
-    if webdav is not None:
-        try:
-            # An empty passphrase: without one given, OpenSSL would ask for it at the terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                webdav.certificate, webdav.private_key, password=""
-            )
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror
-            yield Finding(
-                ("server", "webdav", "certificate"),
-                f"{webdav.certificate} and {webdav.private_key} cannot be used ({reason}).",
-                "Name a certificate and its own key, both in PEM form and without a passphrase.",
-            )
-    for index, path in enumerate(sftp.host_keys if sftp is not None else ()):
-        if not _opens(path.read_bytes()):
-            yield Finding(
-                ("server", "sftp", "host_keys", index),
-                f"{path} is no SSH private key without a passphrase.",
-                "Make one with 'ssh-keygen -t ed25519 -f FILE' and no passphrase.",
-            )
-
-
-def _opens(private_key: bytes) -> bool:
-    for load in (load_ssh_private_key, load_pem_private_key):
-        with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
-            load(private_key, password=None)
-            return True
-    return False
-
-
-def notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)); does nothing when it does not listen."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    if state == "RELOADING=1":
-        state += f"\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.connect(address)
-        sock.sendall(state.encode("utf-8"))
-
-
-def _read(source: Path) -> str:
-    try:
-        return source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        # The loader says in its own words what is wrong with such a file.
-        load_config(source)
-        raise
-
-
 def _bound_workers(config: GatewayConfig, stack: contextlib.ExitStack) -> list[Worker]:
     """Return a worker for each process to be, every socket bound."""
     server = config.server
@@ -390,76 +321,15 @@ def _bound_workers(config: GatewayConfig, stack: contextlib.ExitStack) -> list[W
         if section is None:
             continue
         for endpoint in section.listen:
-            _require_free(endpoint.host, endpoint.port, f"server.{wire.value}.listen")
+            require_free(endpoint.host, endpoint.port, f"server.{wire.value}.listen")
         for _ in range(section.workers or cores):
             sockets = []
             for endpoint in section.listen:
-                sock = _bind(endpoint.host, endpoint.port, shared=True)
+                sock = bind(endpoint.host, endpoint.port, shared=True)
                 stack.callback(sock.close)
                 sockets.append(sock)
             workers.append(Worker(wire, sockets))
     return workers
-
-
-def _require_free(host: str, port: int, key: str) -> None:
-    """Raise StartError when another program listens there.
-
-    Binding with SO_REUSEPORT would succeed beside another gateway of the same user, and the
-    kernel would then share the clients out between the two.
-    """
-    try:
-        _bind(host, port, shared=False).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            reason = f"Port {port} on {host} is taken by another program. Stop that one"
-        elif error.errno == errno.EACCES:
-            reason = f"Port {port} on {host} is reserved for root. Give CAP_NET_BIND_SERVICE"
-        else:
-            reason = f"Address {host} port {port} cannot be used ({error.strerror}). Mend it"
-        raise StartError(f"{reason}, or change {key}.") from error
-
-
-def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family is socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        if shared:
-            # Not left to the worker: until someone listens, another gateway could bind it too.
-            sock.listen()
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _require_directory(directory: Directory) -> None:
-    """Raise when the directory does not answer: nobody could log in."""
-    try:
-        directory.refresh("00000000-0000-0000-0000-000000000000")
-    except DirectoryUnavailableError as error:
-        raise StartError(
-            f"{error} Check directory.ldap.servers, and that this machine can reach them."
-        ) from error
-
-
-def _require_reloadable(running: GatewayConfig, fresh: GatewayConfig) -> None:
-    """Raise when the new configuration changes what only a start puts in force."""
-    changed = []
-    for section in ("server", "storage", "keys", "directory", "audit"):
-        old, new = getattr(running, section), getattr(fresh, section)
-        changed += [
-            f"{section}.{field.alias or name}"
-            for name, field in type(old).model_fields.items()
-            if getattr(old, name) != getattr(new, name)
-        ]
-    if changed:
-        raise StartError(f"A change of {', '.join(changed)} needs a restart.")
 
 
 def _last_checkpoint(gateway: Gateway) -> None:
@@ -474,13 +344,15 @@ def _last_checkpoint(gateway: Gateway) -> None:
 def _janitor_at_work(gateway: Gateway) -> Iterator[None]:
     """Run the janitor in a thread: a slow directory must not hold up signals and restarts."""
     stop = threading.Event()
-    thread = threading.Thread(target=Janitor(gateway).run, args=(stop,), name="janitor")
+    thread = threading.Thread(
+        target=Janitor(gateway).run, args=(stop,), name="janitor", daemon=True
+    )
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(JANITOR_LIMIT_S)
 
 
 def _try_record(gateway: Gateway, action: str, outcome: Outcome, *, error: str = "") -> None:

@@ -22,6 +22,7 @@ from backends.catalog.migrations import REVISION
 from backends.errors import StorageError, StorageFullError, StorageUnavailableError
 from gateway.model import Transaction
 
+CATALOG_FILE = "catalog.sqlite"
 BUSY_TIMEOUT_MS = 10_000
 _POOL_SIZE = 16
 _POOL_OVERFLOW = 128
@@ -62,13 +63,15 @@ class Catalog:
     """Opens transactions on the catalog file in ``folder``. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "catalog.sqlite"
+        self._path = folder / CATALOG_FILE
         self._engine = sa.create_engine(
             f"sqlite:///{self._path}",
             poolclass=QueuePool,
             pool_size=_POOL_SIZE,
             max_overflow=_POOL_OVERFLOW,
             connect_args={"check_same_thread": False},
+            # Row values must not stand in an error's text, which a log may see.
+            hide_parameters=True,
         )
         sa.event.listen(self._engine, "connect", _prepare_connection)
         sa.event.listen(self._engine, "begin", _begin)

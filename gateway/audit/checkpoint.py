@@ -83,6 +83,11 @@ def make(tx: Transaction, key: Ed25519PrivateKey, now_us: int) -> str:
 def append_to_anchor(tx: Transaction, path: Path) -> None:
     """Append the checkpoints that the anchor file still lacks, durably; AnchorError."""
     lines = checkpoints.lines_after(tx, _last_anchored(path))
+    newest = checkpoints.last(tx)
+    if not lines and newest is not None:
+        # The anchor is ahead of the catalog, which was rolled back (or the anchor was tampered
+        # with): going on shows that to whoever verifies; silence would hide it.
+        lines = [newest.line]
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -27,7 +27,7 @@ from gateway.config import (
 )
 from gateway.model import Action, Wire, system_clock
 from gateway.paths import VirtualPath
-from gateway.supervisor import unusable_keys
+from gateway.starting import unusable_keys
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.app import Gateway, open_gateway
+from gateway.app import Gateway, catalog_path, open_gateway
 from gateway.audit.record import Record
 from gateway.config import GatewayConfig, load_config
 from gateway.errors import SealgateError
@@ -43,9 +43,18 @@ def config_of(arguments: argparse.Namespace) -> GatewayConfig:
 
 
 @contextlib.contextmanager
-def opened(arguments: argparse.Namespace) -> Iterator[Gateway]:
-    """Give the gateway of the named configuration, beside a running server or without one."""
-    gateway = open_gateway(config_of(arguments))
+def opened(arguments: argparse.Namespace, *, fresh: bool = False) -> Iterator[Gateway]:
+    """Give the gateway of the named configuration, beside a running server or without one.
+
+    Without ``fresh`` there must be data already: looking must not make any.
+    """
+    config = config_of(arguments)
+    if not fresh and not catalog_path(config).exists():
+        raise UsageError(
+            f"There is no data in {config.storage.data_dir} yet. Start the gateway first, or "
+            "correct storage.data_dir."
+        )
+    gateway = open_gateway(config)
     try:
         yield gateway
     finally:

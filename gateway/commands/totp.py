@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_enrol(arguments: argparse.Namespace) -> int:
     """Make a new seed and print it once, with a QR code for the authenticator app."""
-    with opened(arguments) as gateway:
+    with opened(arguments, fresh=True) as gateway:
         account = _account(gateway, arguments.user)
         with gateway.journal.begin() as tx:
             secret = gateway.totp.enrol(tx, account.id)

@@ -53,7 +53,8 @@ def open_write(
     """Return a draft for the file at ``path``, new or present."""
     lineage = op.lineage(path)
     node = op.at_end(lineage, path)
-    op.allow(Action.CREATE if node is None else Action.WRITE, path)
+    op.action = (Action.CREATE if node is None else Action.WRITE).value
+    op.allow(Action(op.action), path)
     if node is None and not create:
         raise NotFoundError("There is no such file.")
     if node is not None:
