@@ -112,12 +112,15 @@ def _delete_unknown(catalog: UnitOfWork, store: BlobStore, blob_ids: list[bytes]
 
 
 def _purge(tx: Transaction, share: Share, node_id: bytes) -> int:
-    """Remove a trashed node with all that was below it."""
-    waiting = [(node_id, retention.is_folder(tx, node_id))]
+    """Remove a trashed node with all that was below it; 0 if it went with another already."""
+    folder = retention.is_folder(tx, node_id)
+    if folder is None:
+        return 0
+    waiting = [(node_id, folder)]
     freed = count = 0
     while waiting:
-        each_id, folder = waiting.pop()
-        if folder:
+        each_id, holds_others = waiting.pop()
+        if holds_others:
             waiting.extend(retention.all_children(tx, each_id))
         else:
             freed += versions.remove_of_node(tx, each_id)

@@ -114,19 +114,29 @@ class MasterKey:
         finally:
             os.close(folder)
 
-    def wrap(self, key: bytes) -> bytes:
-        """Return ``key`` wrapped (AES-KW, RFC 3394)."""
-        return aes_key_wrap(self._key, key)
+    def wrap(self, key: bytes, purpose: str, context: bytes = b"") -> bytes:
+        """Return ``key`` wrapped (AES-KW, RFC 3394) for one purpose and place.
 
-    def unwrap(self, wrapped: bytes) -> bytes:
-        """Return the key inside ``wrapped``; KeyUnavailableError if this master did not wrap it."""
+        AES-KW binds no context of its own, so that each place has a wrapping key derived for it:
+        wrapped keys that were exchanged in the catalog do not open.
+        """
+        return aes_key_wrap(self._wrapping_key(purpose, context), key)
+
+    def unwrap(self, wrapped: bytes, purpose: str, context: bytes = b"") -> bytes:
+        """Return the key inside ``wrapped``.
+
+        Raises KeyUnavailableError if this master did not wrap it, or for another place.
+        """
         try:
-            return aes_key_unwrap(self._key, wrapped)
+            return aes_key_unwrap(self._wrapping_key(purpose, context), wrapped)
         except (InvalidUnwrap, ValueError) as error:
             raise KeyUnavailableError(
                 f"A key does not open under master key {self.key_id}: either this is not the "
                 "master key that the data was sealed with, or the catalog was edited."
             ) from error
+
+    def _wrapping_key(self, purpose: str, context: bytes) -> bytes:
+        return derive_key(self._key, f"sealgate wrap {purpose}", context)
 
 
 def new_epoch_key(random_bytes: RandomBytes = os.urandom) -> bytes:

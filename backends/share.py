@@ -29,6 +29,15 @@ _MASTER_KEY_ID = "master_key_id"
 _SYSTEM_KEY = "system_key_wrapped"
 _ROOT_NAME = b"root"
 
+SYSTEM_PURPOSE = "system"
+NAME_PURPOSE = "names"
+EPOCH_PURPOSE = "epoch"
+
+
+def epoch_context(share_id: bytes, epoch: int) -> bytes:
+    """Return the place that an epoch key is wrapped for."""
+    return share_id + epoch.to_bytes(4, "big")
+
 
 @dataclass(frozen=True, slots=True)
 class ShareSettings:
@@ -48,13 +57,14 @@ class ShareSettings:
 class EpochKey:
     """One share's key of one epoch, and everything that is sealed directly under it."""
 
-    __slots__ = ("_key", "epoch", "manifest_mac", "share_id")
+    __slots__ = ("_key", "epoch", "manifest_mac", "records", "share_id")
 
     def __init__(self, share_id: bytes, epoch: int, key: bytes) -> None:
         self.share_id = share_id
         self.epoch = epoch
         self._key = key
         self.manifest_mac = Mac(key, "manifest")
+        self.records = RecordCipher(key, "version")
 
     def new_segment(self, segment_id: bytes, random_bytes: RandomBytes) -> SegmentCipher:
         """Return the cipher for a new segment, under a salt never used before."""
@@ -111,7 +121,7 @@ class Shares:
             raise NotFoundError("There is no such share.")
         ciphers = self._names.get(row.name_key_wrapped)
         if ciphers is None:
-            name_key = self._master.unwrap(row.name_key_wrapped)
+            name_key = self._master.unwrap(row.name_key_wrapped, NAME_PURPOSE, row.id)
             ciphers = (NameCipher(name_key), RecordCipher(name_key, "node", self._random_bytes))
             self._names[row.name_key_wrapped] = ciphers
         return Share(row, settings, *ciphers, self.epoch_key(tx, row.id, row.epoch))
@@ -126,7 +136,9 @@ class Shares:
             )
         cached = self._epochs.get((share_id, epoch, wrapped))
         if cached is None:
-            cached = EpochKey(share_id, epoch, self._master.unwrap(wrapped))
+            context = epoch_context(share_id, epoch)
+            key = self._master.unwrap(wrapped, EPOCH_PURPOSE, context)
+            cached = EpochKey(share_id, epoch, key)
             self._epochs[share_id, epoch, wrapped] = cached
         return cached
 
@@ -146,13 +158,17 @@ class Shares:
             id=share_id,
             name=name,
             root_id=root_id,
-            name_key_wrapped=self._master.wrap(new_name_key(self._random_bytes)),
+            name_key_wrapped=self._master.wrap(
+                new_name_key(self._random_bytes), NAME_PURPOSE, share_id
+            ),
             epoch=1,
             used_bytes=0,
             node_count=0,
             created_us=now_us,
         )
-        keys.insert_share(tx, row, self._master.wrap(new_epoch_key(self._random_bytes)))
+        epoch_key = new_epoch_key(self._random_bytes)
+        context = epoch_context(share_id, row.epoch)
+        keys.insert_share(tx, row, self._master.wrap(epoch_key, EPOCH_PURPOSE, context))
         nodes.insert(
             tx,
             nodes.NodeRow(
@@ -180,7 +196,7 @@ def system_key(tx: Transaction, master: MasterKey, random_bytes: RandomBytes = o
     if known is None:
         key = new_epoch_key(random_bytes)
         keys.put_setting(tx, _MASTER_KEY_ID, master.key_id.encode("ascii"))
-        keys.put_setting(tx, _SYSTEM_KEY, master.wrap(key))
+        keys.put_setting(tx, _SYSTEM_KEY, master.wrap(key, SYSTEM_PURPOSE))
         return key
     if known != master.key_id.encode("ascii"):
         raise KeyUnavailableError(
@@ -190,4 +206,4 @@ def system_key(tx: Transaction, master: MasterKey, random_bytes: RandomBytes = o
     wrapped = keys.setting(tx, _SYSTEM_KEY)
     if wrapped is None:
         raise KeyUnavailableError("The catalog has lost its system key; restore it from a backup.")
-    return master.unwrap(wrapped)
+    return master.unwrap(wrapped, SYSTEM_PURPOSE)

@@ -7,41 +7,31 @@ and kept. Imports the catalog, the keyring, segments and blobs.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from backends import gc
 from backends.blobs import BlobStore
-from backends.catalog import keys, nodes, retention, versions
+from backends.catalog import keys, nodes, versions
 from backends.catalog.nodes import NO_VERSION, NodeRow
-from backends.catalog.versions import VersionRow
-from backends.content import Content, StoredSegment
+from backends.content import Content
 from backends.draft import FINISHING_LIMIT, Draft, SealedContent
 from backends.errors import (
-    ConflictError,
     IntegrityError,
-    LimitError,
     NotAFolderError,
     QuotaExceededError,
 )
-from backends.extents import Extent, ExtentMap
+from backends.history import History
 from backends.keyring import RandomBytes
-from backends.segment import HEADER_SIZE_BYTES, ID_SIZE_BYTES, seal_whole, unseal_whole
+from backends.properties import packed, unpacked
+from backends.segment import ID_SIZE_BYTES
 from backends.share import Share, Shares, ShareSettings
 from gateway.model import Clock, Kind, NodeInfo, PropertyName, Transaction, UnitOfWork, Usage
 from gateway.paths import VirtualPath
 
-PROPERTIES_LIMIT_BYTES = 64 * 1024
-"""The most dead properties a node may carry, as JSON."""
-
 RESERVE_BYTES = 64 * 1024 * 1024
 """Free space that uploads must leave: a full disk stops the audit trail, and so everyone."""
-
-_MANIFEST_HEAD = struct.Struct(">16s16s16sIQQQH")
-_MANIFEST_EXTENT = struct.Struct(">QQ16sI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +76,7 @@ class Vault:
         self._store = store
         self._clock = clock
         self._random_bytes = random_bytes
+        self._history = History(shares, store, clock=clock, random_bytes=random_bytes)
         self._executor = ThreadPoolExecutor(FINISHING_LIMIT, thread_name_prefix="segment")
 
     def configure(self, settings: Mapping[str, ShareSettings]) -> None:
@@ -189,10 +180,7 @@ class Vault:
 
     def open_content(self, tx: Transaction, file: Node) -> Content:
         """Return the current content of a file, its manifest verified."""
-        version = versions.by_id(tx, file.row.version_id)
-        if version is None or version.node_id != file.id:
-            raise IntegrityError(f"The current version of node {file.id.hex()} is missing.")
-        return self._content_of(tx, version)
+        return self._history.open(tx, file.row)
 
     def check_room(self, share: Share, more_bytes: int) -> None:
         """Raise QuotaExceededError unless share and disk can take ``more_bytes`` of new content."""
@@ -232,7 +220,7 @@ class Vault:
     def _put_version(
         self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
     ) -> Node:
-        self._record_version(tx, file.id, sealed, modified_us=modified_us, author=author)
+        self._history.record(tx, file.id, sealed, modified_us=modified_us, author=author)
         row = replace(
             file.row,
             version_id=sealed.version_id,
@@ -262,6 +250,18 @@ class Vault:
     ) -> Node:
         """Add a new file with its first version; the name must be free."""
         self.check_quota(folder.share, sealed.size_bytes)
+        return self._put_file(tx, folder, name, sealed, modified_us=modified_us, author=author)
+
+    def _put_file(
+        self,
+        tx: Transaction,
+        folder: Node,
+        name: str,
+        sealed: SealedContent,
+        *,
+        modified_us: int,
+        author: str,
+    ) -> Node:
         node = self._insert(
             tx,
             folder,
@@ -272,7 +272,7 @@ class Vault:
             modified_us=modified_us,
             author=author,
         )
-        self._record_version(tx, node.id, sealed, modified_us=modified_us, author=author)
+        self._history.record(tx, node.id, sealed, modified_us=modified_us, author=author)
         keys.count_up(tx, folder.share.id, more_bytes=sealed.size_bytes, more_nodes=1)
         return node
 
@@ -317,7 +317,7 @@ class Vault:
 
         That needs no room. ``source`` leaves nothing in the trash unless it had a history.
         """
-        sealed = self._sealed_again(tx, source)
+        sealed = self._history.shared(tx, source.row, source.share.key)
         modified_us = source.row.modified_us
         updated = self._put_version(tx, file, sealed, modified_us=modified_us, author=author)
         nodes.put_properties(tx, file.id, self._resealed_properties(tx, source, file.id))
@@ -347,7 +347,7 @@ class Vault:
 
     def replace_content(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
         """Give ``file`` a new version with the content of ``source``, sharing its segments."""
-        sealed = self._sealed_again(tx, source)
+        sealed = self._history.shared(tx, source.row, source.share.key)
         updated = self.add_version(
             tx, file, sealed, modified_us=source.row.modified_us, author=author
         )
@@ -359,22 +359,31 @@ class Vault:
     ) -> Node:
         """Copy the node (and if ``deep`` all below it) to a free name in its share.
 
-        The copy shares the segments, so it costs nothing for each byte.
+        The copy shares the segments, so it costs nothing for each byte; the quota counts it all
+        the same, whole, before anything is copied.
         """
+        assert not node.is_folder or not folder.path.is_within(node.path)
+        below = self.descendants(tx, node) if deep and node.is_folder else ()
+        total_bytes = node.row.size_bytes + sum(each.row.size_bytes for each in below)
+        self.check_quota(node.share, total_bytes)
+        return self._copied(tx, node, folder, name, author=author, deep=deep)
+
+    def _copied(
+        self, tx: Transaction, node: Node, folder: Node, name: str, *, author: str, deep: bool
+    ) -> Node:
         if not node.is_folder:
-            copied = self.add_file(
+            copied = self._put_file(
                 tx,
                 folder,
                 name,
-                self._sealed_again(tx, node),
+                self._history.shared(tx, node.row, node.share.key),
                 modified_us=node.row.modified_us,
                 author=author,
             )
         else:
             copied = self.add_folder(tx, folder, name, author=author)
-            # A list: the copy may lie in the folder that is being read.
             for child in list(self.children(tx, node)) if deep else ():
-                self.copy(tx, child, copied, child.path.name, author=author, deep=True)
+                self._copied(tx, child, copied, child.path.name, author=author, deep=True)
         sealed_properties = self._resealed_properties(tx, node, copied.id)
         if sealed_properties is not None:
             nodes.put_properties(tx, copied.id, sealed_properties)
@@ -389,14 +398,14 @@ class Vault:
 
     def properties(self, tx: Transaction, node: Node) -> dict[PropertyName, str]:
         """Return the node's dead properties."""
-        return _unpacked(node.share, node.id, nodes.properties_of(tx, node.id))
+        return unpacked(node.share, node.id, nodes.properties_of(tx, node.id))
 
     def properties_of_children(
         self, tx: Transaction, folder: Node
     ) -> dict[bytes, dict[PropertyName, str]]:
         """Return the dead properties of those children that have any, by node id."""
         return {
-            node_id: _unpacked(folder.share, node_id, sealed)
+            node_id: unpacked(folder.share, node_id, sealed)
             for node_id, sealed in nodes.properties_of_children(tx, folder.id).items()
         }
 
@@ -404,7 +413,7 @@ class Vault:
         self, tx: Transaction, node: Node, properties: Mapping[PropertyName, str]
     ) -> None:
         """Replace the node's dead properties; LimitError beyond 64 KiB of them."""
-        nodes.put_properties(tx, node.id, _packed(node.share, node.id, properties))
+        nodes.put_properties(tx, node.id, packed(node.share, node.id, properties))
 
     # Inside
 
@@ -440,126 +449,5 @@ class Vault:
     def _touch_folder(self, tx: Transaction, folder_id: bytes) -> None:
         nodes.update(tx, folder_id, modified_us=self._clock())
 
-    def _record_version(
-        self,
-        tx: Transaction,
-        node_id: bytes,
-        sealed: SealedContent,
-        *,
-        modified_us: int,
-        author: str,
-    ) -> None:
-        previous = retention.history(tx, node_id)
-        # Versions are ordered by this time, so that it may not go back when a clock does.
-        now_us = max(self._clock(), previous[0].created_us + 1) if previous else self._clock()
-        new = {segment.id for segment in sealed.new_segments}
-        reused = list({extent.segment_id for extent in sealed.extents} - new)
-        if reused and retention.known_segments(tx, reused) != frozenset(reused):
-            raise ConflictError("What the file was based on has been cleared away; write it anew.")
-        row = VersionRow(
-            id=sealed.version_id,
-            node_id=node_id,
-            share_id=sealed.epoch_key.share_id,
-            epoch=sealed.epoch_key.epoch,
-            size_bytes=sealed.size_bytes,
-            sha256=sealed.sha256,
-            modified_us=modified_us,
-            created_us=now_us,
-            author=author,
-            inline_sealed=sealed.inline_sealed,
-            mac=b"",
-        )
-        mac = sealed.epoch_key.manifest_mac.tag(manifest(row, sealed.extents))
-        versions.insert(tx, replace(row, mac=mac), sealed.extents)
-        versions.insert_segments(tx, sealed.new_segments, now_us)
-
-    def _content_of(self, tx: Transaction, version: VersionRow) -> Content:
-        extents = versions.extents_of(tx, version.id)
-        key = self._shares.epoch_key(tx, version.share_id, version.epoch)
-        if not key.manifest_mac.verify(manifest(version, extents), version.mac):
-            raise IntegrityError(
-                f"The manifest of version {version.id.hex()} of node {version.node_id.hex()} "
-                "does not verify: the catalog was edited."
-            )
-        if version.inline_sealed is not None:
-            header = version.inline_sealed[:HEADER_SIZE_BYTES]
-            cipher = key.open_segment(version.id, header)
-            return Content.of_bytes(unseal_whole(cipher, version.inline_sealed))
-        sources = {
-            row.id: StoredSegment(
-                self._store, row, self._shares.epoch_key(tx, version.share_id, row.epoch)
-            )
-            for row in versions.segments_of(tx, version.id)
-        }
-        missing = {extent.segment_id for extent in extents} - sources.keys()
-        if missing:
-            raise IntegrityError(f"Segment {missing.pop().hex()} is not in the catalog.")
-        return Content(version.size_bytes, ExtentMap(extents), sources)
-
-    def _sealed_again(self, tx: Transaction, source: Node) -> SealedContent:
-        """Return the source's content as a new version that shares its segments."""
-        version = versions.by_id(tx, source.row.version_id)
-        if version is None or version.node_id != source.id:
-            raise IntegrityError(f"The current version of node {source.id.hex()} is missing.")
-        content = self._content_of(tx, version)
-        version_id = self._random_bytes(ID_SIZE_BYTES)
-        inline = None
-        if content.inline:
-            cipher = source.share.key.new_segment(version_id, self._random_bytes)
-            inline = seal_whole(cipher, content.read_at(0, content.size_bytes))
-        return SealedContent(
-            version_id=version_id,
-            epoch_key=source.share.key,
-            size_bytes=version.size_bytes,
-            sha256=version.sha256,
-            inline_sealed=inline,
-            extents=tuple(content.extents),
-            new_segments=(),
-        )
-
     def _resealed_properties(self, tx: Transaction, source: Node, node_id: bytes) -> bytes | None:
-        return _packed(source.share, node_id, self.properties(tx, source))
-
-
-def manifest(version: VersionRow, extents: tuple[Extent, ...]) -> bytes:
-    """Return the bytes that a version's MAC covers (FORMAT.md section 7)."""
-    author = version.author.encode("utf-8")
-    parts = [
-        _MANIFEST_HEAD.pack(
-            version.id,
-            version.node_id,
-            version.share_id,
-            version.epoch,
-            version.size_bytes,
-            version.created_us,
-            len(extents),
-            len(author),
-        ),
-        author,
-        b"\0" * 33 if version.sha256 is None else b"\1" + version.sha256,
-        b"\0" if version.inline_sealed is None else b"\1",
-    ]
-    parts.extend(
-        _MANIFEST_EXTENT.pack(
-            extent.block_start, extent.block_count, extent.segment_id, extent.chunk_start
-        )
-        for extent in extents
-    )
-    return b"".join(parts)
-
-
-def _packed(share: Share, node_id: bytes, properties: Mapping[PropertyName, str]) -> bytes | None:
-    if not properties:
-        return None
-    entries = [[name.namespace, name.local, value] for name, value in properties.items()]
-    plain = json.dumps(entries, ensure_ascii=False).encode("utf-8")
-    if len(plain) > PROPERTIES_LIMIT_BYTES:
-        raise LimitError("The properties of this file exceed 64 KiB; store fewer or shorter ones.")
-    return share.records.seal(plain, b"properties" + node_id)
-
-
-def _unpacked(share: Share, node_id: bytes, sealed: bytes | None) -> dict[PropertyName, str]:
-    if sealed is None:
-        return {}
-    plain = share.records.unseal(sealed, b"properties" + node_id)
-    return {PropertyName(space, local): value for space, local, value in json.loads(plain)}
+        return packed(source.share, node_id, self.properties(tx, source))

@@ -41,6 +41,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "backends.content",
         "backends.draft",
         "backends.gc",
+        "backends.history",
+        "backends.properties",
         "backends.share",
         "backends.vault",
     ),

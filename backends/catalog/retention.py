@@ -84,10 +84,10 @@ def all_children(tx: Transaction, parent_id: bytes) -> list[tuple[bytes, bool]]:
     return [(row.id, row.is_folder) for row in rows]
 
 
-def is_folder(tx: Transaction, node_id: bytes) -> bool:
-    """Return whether the node, trashed or not, is a folder."""
+def is_folder(tx: Transaction, node_id: bytes) -> bool | None:
+    """Return whether the node, trashed or not, is a folder; None when there is none."""
     statement = sa.select(nodes.c.is_folder).where(nodes.c.id == node_id)
-    return bool(connection_of(tx).execute(statement).scalar())
+    return connection_of(tx).execute(statement).scalar()
 
 
 def mark_orphans(tx: Transaction, now_us: int) -> None:

@@ -14,14 +14,17 @@ from gateway.model import Transaction
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One row of ``versions``; ``sha256`` is None until it is known."""
+    """One row of ``versions``; ``sha256_sealed`` is None until the hash is known.
+
+    It is sealed: a plain hash would let whoever has the disk confirm a content, or guess it.
+    """
 
     id: bytes
     node_id: bytes
     share_id: bytes
     epoch: int
     size_bytes: int
-    sha256: bytes | None
+    sha256_sealed: bytes | None
     modified_us: int
     created_us: int
     author: str

@@ -82,9 +82,10 @@ def make(tx: Transaction, key: Ed25519PrivateKey, now_us: int) -> str:
 
 def append_to_anchor(tx: Transaction, path: Path) -> None:
     """Append the checkpoints that the anchor file still lacks, durably; AnchorError."""
-    lines = checkpoints.lines_after(tx, _last_anchored(path))
+    anchored = _last_anchored(path)
+    lines = checkpoints.lines_after(tx, anchored)
     newest = checkpoints.last(tx)
-    if not lines and newest is not None:
+    if newest is not None and anchored > newest.number:
         # The anchor is ahead of the catalog, which was rolled back (or the anchor was tampered
         # with): going on shows that to whoever verifies; silence would hide it.
         lines = [newest.line]

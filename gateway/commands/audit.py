@@ -115,7 +115,7 @@ def _verify_live(arguments: argparse.Namespace) -> tuple[int, list[Finding]]:
         anchored = read_anchor(anchor) if anchor is not None else None
         with gateway.catalog.snapshot() as tx:
             lines = trail.lines(tx, gateway.audit_cipher)
-            count, findings = _verified(lines, list(checkpoints.lines(tx)), public_key)
+            count, findings = _verified(lines, list(checkpoints.lines(tx)) or None, public_key)
             if anchored is not None:
                 lines = trail.lines(tx, gateway.audit_cipher)
                 findings += _verified(lines, anchored, public_key)[1]

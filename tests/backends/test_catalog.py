@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from backends.catalog import keys
 from backends.catalog.engine import Catalog, connection_of
+from backends.catalog.migrations import REVISION
 from backends.catalog.schema import metadata
 from backends.errors import KeyUnavailableError, StorageUnavailableError
 from backends.keyring import MasterKey
@@ -64,6 +67,28 @@ def test_the_migrations_make_exactly_the_schema(catalog: Catalog) -> None:
     with catalog.snapshot() as tx:
         context = MigrationContext.configure(connection_of(tx), opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_revision_is_the_head_of_the_migrations(catalog: Catalog) -> None:
+    """A start compares with it alone, and loads Alembic only when they differ."""
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "backends" / "catalog" / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+    with catalog.snapshot() as tx:
+        assert MigrationContext.configure(connection_of(tx)).get_current_revision() == REVISION
+
+
+def test_a_catalog_that_is_up_to_date_does_not_load_alembic(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    """Loading it takes longer than the rest of a worker's start."""
+    put(catalog, "k", b"v")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom backends.catalog.engine import Catalog\n"
+        "Catalog(Path(sys.argv[1])).migrate()\nsys.exit('alembic' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, check=False)
+    assert done.returncode == 0
 
 
 def test_migrating_twice_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:

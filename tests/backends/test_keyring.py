@@ -21,6 +21,7 @@ from backends.keyring import (
     new_epoch_key,
     new_name_key,
 )
+from backends.share import epoch_context
 
 PARENT, OTHER = b"p" * 16, b"q" * 16
 MASTER = MasterKey(bytes(range(32)))
@@ -40,7 +41,7 @@ def test_a_master_key_survives_its_file(tmp_path: Path) -> None:
     made.write(path)
     read = MasterKey.from_file(path)
     assert read.key_id == made.key_id
-    assert read.unwrap(made.wrap(b"k" * 32)) == b"k" * 32
+    assert read.unwrap(made.wrap(b"k" * 32, "system"), "system") == b"k" * 32
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -120,18 +121,35 @@ def test_a_wrong_key_file_does_not_appear_in_the_message(tmp_path: Path) -> None
 def test_a_wrapped_key_opens_under_its_master_only(size: int) -> None:
     """AES-KW adds eight bytes and verifies."""
     key = os.urandom(size)
-    wrapped = MASTER.wrap(key)
+    wrapped = MASTER.wrap(key, "names", PARENT)
     assert len(wrapped) == size + 8
-    assert MASTER.unwrap(wrapped) == key
+    assert MASTER.unwrap(wrapped, "names", PARENT) == key
     with pytest.raises(KeyUnavailableError, match="does not open"):
-        MasterKey(b"x" * 32).unwrap(wrapped)
+        MasterKey(b"x" * 32).unwrap(wrapped, "names", PARENT)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "context"), [("names", PARENT), ("epoch", OTHER), ("epoch", b""), ("system", b"")]
+)
+def test_a_wrapped_key_opens_in_its_own_place_only(purpose: str, context: bytes) -> None:
+    """For another purpose, share or epoch the same master key does not open it."""
+    wrapped = MASTER.wrap(b"k" * 32, "epoch", PARENT)
+    with pytest.raises(KeyUnavailableError, match="catalog was edited"):
+        MASTER.unwrap(wrapped, purpose, context)
+
+
+def test_the_epoch_is_part_of_the_place_of_its_key() -> None:
+    """Neighbouring epochs and shares have places of their own."""
+    places = {epoch_context(share, epoch) for share in (PARENT, OTHER) for epoch in (1, 2, 256)}
+    assert len(places) == 6
+    assert epoch_context(PARENT, 258) == PARENT + bytes((0, 0, 1, 2))
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"x" * 16, b"x" * 24, b"x" * 40, b"x" * 41])
 def test_what_is_no_wrapped_key_is_refused(data: bytes) -> None:
     """Whatever the size, the error is the same."""
     with pytest.raises(KeyUnavailableError):
-        MASTER.unwrap(data)
+        MASTER.unwrap(data, "system")
 
 
 def test_new_keys_have_their_sizes_and_come_from_the_given_randomness() -> None:

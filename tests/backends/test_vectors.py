@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from backends import errors
 from backends.catalog.versions import VersionRow
 from backends.extents import Extent
+from backends.history import manifest
 from backends.keyring import Mac, MasterKey, NameCipher, RecordCipher, derive_key
 from backends.segment import HEADER_SIZE_BYTES, SegmentCipher, seal_whole, unseal_whole
-from backends.vault import manifest
 from tests.support import sealed_reader
 
 FOLDER = Path(__file__).resolve().parent.parent / "vectors"
@@ -141,17 +142,23 @@ def test_another_key_file_is_refused(case: Case, tmp_path: Path) -> None:
 
 @each(KEYS["wraps"])
 def test_a_key_is_wrapped_as_frozen(case: Case) -> None:
-    """RFC 3394's own example among them."""
-    master = MasterKey(raw(case, "master"))
-    assert master.wrap(raw(case, "key")).hex() == case["wrapped"]
-    assert master.unwrap(raw(case, "wrapped")).hex() == case["key"]
+    """For each purpose, with the place that it is bound to."""
+    master, place = MasterKey(raw(case, "master")), (case["purpose"], raw(case, "context"))
+    assert master.wrap(raw(case, "key"), *place).hex() == case["wrapped"]
+    assert master.unwrap(raw(case, "wrapped"), *place).hex() == case["key"]
+    purpose, context = case["purpose"].encode("ascii"), raw(case, "context")
+    opened = sealed_reader.open_key(raw(case, "master"), purpose, context, raw(case, "wrapped"))
+    assert opened.hex() == case["key"]
 
 
 @each(KEYS["rejections"])
 def test_another_wrapped_key_is_refused(case: Case) -> None:
-    """Edited, cut, or wrapped by another master."""
+    """Edited, cut, wrapped by another master or for another place."""
+    master, context, wrapped = raw(case, "master"), raw(case, "context"), raw(case, "wrapped")
     with pytest.raises(getattr(errors, case["error"])):
-        MasterKey(raw(case, "master")).unwrap(raw(case, "wrapped"))
+        MasterKey(master).unwrap(wrapped, case["purpose"], context)
+    with pytest.raises((InvalidUnwrap, ValueError)):
+        sealed_reader.open_key(master, case["purpose"].encode("ascii"), context, wrapped)
 
 
 @each(NAMES["cases"])
@@ -187,9 +194,11 @@ def test_a_record_is_sealed_as_frozen(case: Case) -> None:
 @each(RECORDS["rejections"])
 def test_another_sealed_record_is_refused(case: Case) -> None:
     """Edited, cut, or carried elsewhere."""
-    key = raw(RECORDS["cases"][0], "key")
+    key, context, sealed = raw(case, "key"), raw(case, "context"), raw(case, "sealed")
     with pytest.raises(errors.IntegrityError):
-        RecordCipher(key, case["purpose"]).unseal(raw(case, "sealed"), raw(case, "context"))
+        RecordCipher(key, case["purpose"]).unseal(sealed, context)
+    with pytest.raises((InvalidTag, ValueError)):
+        sealed_reader.open_record(key, case["purpose"], context, sealed)
 
 
 @each(MANIFESTS["cases"])
@@ -202,7 +211,7 @@ def test_a_manifest_and_its_mac_are_as_frozen(case: Case) -> None:
         share_id=raw(fields, "share_id"),
         epoch=fields["epoch"],
         size_bytes=fields["size_bytes"],
-        sha256=None if fields["sha256"] is None else raw(fields, "sha256"),
+        sha256_sealed=None,
         modified_us=0,
         created_us=fields["created_us"],
         author=fields["author"],
@@ -213,7 +222,8 @@ def test_a_manifest_and_its_mac_are_as_frozen(case: Case) -> None:
         Extent(block_start, block_count, bytes.fromhex(segment_id), chunk_start)
         for block_start, block_count, segment_id, chunk_start in case["extents"]
     )
-    data = manifest(row, extents)
+    digest = None if fields["sha256"] is None else raw(fields, "sha256")
+    data = manifest(row, digest, extents)
     assert data.hex() == case["manifest"]
     mac = Mac(raw(MANIFESTS, "epoch_key"), "manifest")
     assert mac.tag(data).hex() == case["mac"]

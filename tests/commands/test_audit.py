@@ -105,7 +105,7 @@ def edited(lines: Lines) -> Lines:
 
 
 def renamed(lines: Lines) -> Lines:
-    return [line.replace("/inbox/ü", "/inbox/o") for line in lines]
+    return [line.replace("/inbox/\\u00fc", "/inbox/o") for line in lines]
 
 
 def removed(lines: Lines) -> Lines:

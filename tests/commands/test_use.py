@@ -94,7 +94,6 @@ def test_long_output_that_nobody_reads_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.xfail(strict=True, reason="gateway/cli.py does not flush before it returns")
 def test_short_output_that_nobody_reads_is_no_error(installation: ServedGateway) -> None:
     """Output shorter than a buffer meets the closed pipe when the command ends."""
     done = unread("keys", "status", "-c", installation.config)

@@ -86,7 +86,7 @@ def test_own_unfinished_file_is_renamed(gate: Gate, alice: Door, bob: Door) -> N
         alice.stat(at(FILE))
     assert str(handle.commit().path) == "/radiology/renamed"
     assert names(bob, "/radiology") == ["renamed"]
-    assert outline(gate.new_records())[-1] == ("create", "ok")
+    assert ("create", "ok") in outline(gate.new_records())
 
 
 def test_own_unfinished_file_is_renamed_over_a_present_one(alice: Door, bob: Door) -> None:

@@ -39,6 +39,11 @@ def read_master_key(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
+def open_key(master: bytes, purpose: bytes, context: bytes, wrapped: bytes) -> bytes:
+    """Section 1: a wrapped key, which opens in its own place only."""
+    return aes_key_unwrap(derive(master, b"sealgate wrap " + purpose, context, 32), wrapped)
+
+
 def open_segment(key: bytes, share: bytes, epoch: int, segment: bytes, sealed: bytes) -> bytes:
     """Sections 2 and 3: all plaintext of one segment."""
     header, body = sealed[:128], sealed[128:]
@@ -68,13 +73,20 @@ def open_name(name_key: bytes, parent: bytes, sealed: bytes) -> str:
     return AESSIV(name_key).decrypt(sealed, [parent]).decode()
 
 
+def epoch_key(catalog: sqlite3.Connection, master: bytes, share: bytes, epoch: int) -> bytes:
+    """Section 1: the key of a share's epoch."""
+    statement = "SELECT key_wrapped FROM epochs WHERE share_id = ? AND epoch = ?"
+    wrapped = catalog.execute(statement, [share, epoch]).fetchone()[0]
+    return open_key(master, b"epoch", share + struct.pack(">I", epoch), wrapped)
+
+
 def read_version(
     catalog: sqlite3.Connection, master: bytes, version: bytes, node: bytes, blob: ReadBlob
 ) -> bytes:
     """Sections 4 and 7: the content of one version, its manifest verified first."""
-    share, epoch, size, digest, created_us, author, inline, mac = catalog.execute(
-        "SELECT share_id, epoch, size_bytes, sha256, created_us, author, inline_sealed, mac"
-        " FROM versions WHERE id = ?",
+    share, epoch, size, hash_sealed, created_us, author, inline, mac = catalog.execute(
+        "SELECT share_id, epoch, size_bytes, sha256_sealed, created_us, author, inline_sealed,"
+        " mac FROM versions WHERE id = ?",
         [version],
     ).fetchone()
     extents = catalog.execute(
@@ -82,11 +94,13 @@ def read_version(
         " WHERE version_id = ? ORDER BY block_start",
         [version],
     ).fetchall()
-    of_epoch = "SELECT key_wrapped FROM epochs WHERE share_id = ? AND epoch = ?"
-    key = aes_key_unwrap(master, catalog.execute(of_epoch, [share, epoch]).fetchone()[0])
+    key = epoch_key(catalog, master, share, epoch)
     manifest = version + node + share + struct.pack(">IQQQ", epoch, size, created_us, len(extents))
     manifest += struct.pack(">H", len(author.encode())) + author.encode()
-    manifest += bytes(33) if digest is None else b"\1" + digest
+    if hash_sealed is None:
+        manifest += bytes(33)
+    else:
+        manifest += b"\1" + open_record(key, "version", b"sha256" + version, hash_sealed)
     manifest += struct.pack(">B", inline is not None)
     manifest += b"".join(struct.pack(">QQ16sI", *extent) for extent in extents)
     mac_key = derive(key, b"sealgate mac manifest", b"", 32)
@@ -97,7 +111,7 @@ def read_version(
     for block_start, block_count, segment, chunk_start in extents:
         segment_epoch = catalog.execute("SELECT epoch FROM segments WHERE id = ?", [segment])
         number = segment_epoch.fetchone()[0]
-        key = aes_key_unwrap(master, catalog.execute(of_epoch, [share, number]).fetchone()[0])
+        key = epoch_key(catalog, master, share, number)
         plain = open_segment(key, share, number, segment, blob(segment))
         first, end = block_start * 65536, min(size, (block_start + block_count) * 65536)
         part = plain[chunk_start * 65536 :][: end - first]
@@ -111,10 +125,10 @@ def read_file(key_file: Path, catalog_file: Path, blob: ReadBlob, path: str) -> 
     catalog = sqlite3.connect(f"file:{catalog_file}?mode=ro", uri=True)
     try:
         share, *names = path.strip("/").split("/")
-        node, wrapped = catalog.execute(
-            "SELECT root_id, name_key_wrapped FROM shares WHERE name = ?", [share]
+        share_id, node, wrapped = catalog.execute(
+            "SELECT id, root_id, name_key_wrapped FROM shares WHERE name = ?", [share]
         ).fetchone()
-        name_key, version = aes_key_unwrap(master, wrapped), b""
+        name_key, version = open_key(master, b"names", share_id, wrapped), b""
         for name in names:
             rows = catalog.execute(
                 "SELECT id, version_id, name_sealed FROM nodes"

@@ -206,7 +206,14 @@ class FakeDoor:
             self._check_locks(path, changes_parent=True, tree=True)
             self._drop(path, locks_too=True)
 
-    def move(self, source: VirtualPath, target: VirtualPath, *, replace: bool = False) -> bool:
+    def move(
+        self,
+        source: VirtualPath,
+        target: VirtualPath,
+        *,
+        replace: bool = False,
+        replace_folder: bool = False,
+    ) -> bool:
         with self.monitor.mutex:
             created = self._check_transfer(source, target, replace=replace)
             self._check_locks(source, changes_parent=True, tree=True)

@@ -177,7 +177,7 @@ def upgrade() -> None:
         sa.Column("share_id", sa.LargeBinary(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.LargeBinary(), nullable=True),
+        sa.Column("sha256_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("modified_us", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
