@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from backends.segment import sealed_size_bytes
 from tests.backends.world import BLOCK, World, sample
@@ -67,14 +68,31 @@ def test_a_file_changed_in_place_with_a_hole_opens_without_the_project(world: Wo
     assert read_by_the_other(world, "/docs/a") == expected
 
 
-@pytest.mark.parametrize("column", ["size_bytes", "epoch", "created_us"])
+@pytest.mark.parametrize("column", ["size_bytes", "created_us"])
 def test_the_other_reader_verifies_manifests(world: World, column: str) -> None:
     """It is a reader, not only a decoder: an edited row is refused."""
     world.write("/docs/a", sample(100))
     with sqlite3.connect(world.catalog_file) as connection:
-        if column == "epoch":
-            connection.execute("UPDATE epochs SET epoch = epoch + 1")
         connection.execute(f"UPDATE versions SET {column} = {column} + 1")
     connection.close()
     with pytest.raises(ValueError, match="edited row"):
+        read_by_the_other(world, "/docs/a")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE epochs SET epoch = 2",
+        "UPDATE epochs SET key_wrapped = (SELECT max(key_wrapped) FROM epochs)",
+        "UPDATE shares SET name_key_wrapped = (SELECT max(name_key_wrapped) FROM shares)",
+    ],
+)
+def test_the_other_reader_opens_no_key_in_another_place(world: World, edit: str) -> None:
+    """Wrapped keys are bound to their share and epoch."""
+    world.write("/docs/a", sample(100))
+    with sqlite3.connect(world.catalog_file) as connection:
+        connection.execute(edit)
+        connection.execute("UPDATE versions SET epoch = (SELECT max(epoch) FROM epochs)")
+    connection.close()
+    with pytest.raises(InvalidUnwrap):
         read_by_the_other(world, "/docs/a")

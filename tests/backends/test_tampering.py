@@ -8,10 +8,9 @@ from hashlib import sha256
 import pytest
 
 from backends.errors import IntegrityError, KeyUnavailableError, StorageError
-from backends.share import Shares
 from gateway.model import SECOND_US, PropertyName
 from gateway.paths import VirtualPath
-from tests.backends.world import BLOCK, SETTINGS, World, sample
+from tests.backends.world import BLOCK, World, sample
 
 BIG, OTHER_BIG = sample(3 * BLOCK), sample(3 * BLOCK, "other")
 EDIT = f"x'{'17' * 32}'"
@@ -59,7 +58,6 @@ def test_without_edits_everything_opens(edited: World) -> None:
 VERSION_EDITS = {
     "a size": "UPDATE versions SET size_bytes = size_bytes - 1 WHERE id = <{}>",
     "a hash": f"UPDATE versions SET sha256_sealed = {EDIT} WHERE id = <{{}}>",
-    "a removed hash": "UPDATE versions SET sha256_sealed = NULL WHERE id = <{}>",
     "the hash of another version": "UPDATE versions SET sha256_sealed ="
     " (SELECT sha256_sealed FROM versions WHERE id = <inline2>) WHERE id = <{}>",
     "a time": "UPDATE versions SET created_us = created_us + 1 WHERE id = <{}>",
@@ -92,6 +90,7 @@ INLINE_EDITS = {
     "inline bytes extended": "UPDATE versions SET inline_sealed ="
     " CAST(inline_sealed || x'00' AS BLOB) WHERE id = <inline>",
     "inline bytes emptied": "UPDATE versions SET inline_sealed = x'' WHERE id = <inline>",
+    "a hash removed": "UPDATE versions SET sha256_sealed = NULL WHERE id = <inline>",
     "inline bytes removed": "UPDATE versions SET inline_sealed = NULL WHERE id = <inline>",
 }
 
@@ -234,7 +233,7 @@ def test_keys_exchanged_between_shares_open_nothing(edited: World, column: str) 
         f" (SELECT id FROM shares WHERE name = 'small')) WHERE {key} ="
         " (SELECT id FROM shares WHERE name = 'docs')",
     )
-    edited.vault._shares = Shares(edited.master, SETTINGS, edited.random_bytes)
+    edited.restart()
     with pytest.raises(KeyUnavailableError, match="catalog was edited"):
         edited.exists("/docs/big")
     edited.write("/small/a", b"kept")

@@ -96,6 +96,14 @@ class World:
             content = self.vault.open_content(tx, self.node(tx, path))
         return content.read_at(0, content.size_bytes)
 
+    def restart(self, master: MasterKey | None = None) -> None:
+        """Go on with new objects over the same catalog and blobs, as a new process would."""
+        self.vault.close()
+        self.shares = Shares(master or self.master, SETTINGS, self.random_bytes)
+        self.vault = Vault(
+            self.shares, self.store, clock=self.clock, random_bytes=self.random_bytes
+        )
+
     def names(self, path: str) -> list[str]:
         with self.catalog.snapshot() as tx:
             children = self.vault.children(tx, self.node(tx, path))
@@ -122,10 +130,11 @@ def running_world(folder: Path, capacity_bytes: int = 1 << 40) -> Iterator[World
         shares.create_missing(tx, clock)
     vault = Vault(shares, store, clock=clock, random_bytes=random_bytes)
     file = folder / "catalog.sqlite"
+    world = World(catalog, store, shares, vault, master, file, random_bytes, clock)
     try:
-        yield World(catalog, store, shares, vault, master, file, random_bytes, clock)
+        yield world
     finally:
-        vault.close()
+        world.vault.close()
         catalog.close()
 
 
