@@ -23,6 +23,9 @@ from backends.segment import HEADER_SIZE_BYTES, ID_SIZE_BYTES, seal_whole, unsea
 from backends.share import EpochKey, Shares
 from gateway.model import Clock, Transaction
 
+# What a value of a type or range that Sealgate never writes leads to.
+_IMPOSSIBLE = (struct.error, TypeError, ValueError, AttributeError, AssertionError)
+
 _HASH_CONTEXT = b"sha256"
 _MANIFEST_HEAD = struct.Struct(">16s16s16sIQQQH")
 _MANIFEST_EXTENT = struct.Struct(">QQ16sI")
@@ -105,17 +108,16 @@ class History:
 
     def _opened(self, tx: Transaction, file: NodeRow) -> tuple[Content, bytes | None]:
         """Return the current content and its SHA-256, if that is known."""
-        version = versions.by_id(tx, file.version_id)
-        if version is None or version.node_id != file.id:
-            raise IntegrityError(f"The current version of node {file.id.hex()} is missing.")
         try:
+            version = versions.by_id(tx, file.version_id)
+            if version is None or version.node_id != file.id:
+                raise IntegrityError(f"The current version of node {file.id.hex()} is missing.")
             digest, extents = self._verified(tx, version)
             if version.size_bytes != file.size_bytes:
                 raise _edited(version)
             return self._content(tx, version, extents), digest
-        except (struct.error, TypeError, ValueError, AttributeError, AssertionError) as error:
-            # A value of a type or range that Sealgate never writes.
-            raise _edited(version) from error
+        except _IMPOSSIBLE as error:
+            raise IntegrityError(f"The version of node {file.id.hex()} was edited.") from error
 
     def _verified(
         self, tx: Transaction, version: VersionRow

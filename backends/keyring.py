@@ -129,7 +129,7 @@ class MasterKey:
         """
         try:
             return aes_key_unwrap(self._wrapping_key(purpose, context), wrapped)
-        except (InvalidUnwrap, ValueError) as error:
+        except (InvalidUnwrap, ValueError, TypeError) as error:
             raise KeyUnavailableError(
                 f"A key does not open under master key {self.key_id}: either this is not the "
                 "master key that the data was sealed with, or the catalog was edited."
@@ -165,7 +165,7 @@ class NameCipher:
         """Return the name; IntegrityError when it was edited or moved to another folder."""
         try:
             return self._aead.decrypt(sealed, [parent_id]).decode("utf-8")
-        except InvalidTag as error:
+        except (InvalidTag, ValueError, TypeError) as error:
             raise IntegrityError(
                 f"A name in folder {parent_id.hex()} does not verify: the catalog was edited."
             ) from error
@@ -198,7 +198,7 @@ class RecordCipher:
             return self._aead.decrypt(
                 sealed[:_NONCE_SIZE_BYTES], sealed[_NONCE_SIZE_BYTES:], context
             )
-        except (InvalidTag, ValueError) as error:
+        except (InvalidTag, ValueError, TypeError) as error:
             raise IntegrityError(
                 f"A sealed {self._purpose} record does not verify: the catalog was edited."
             ) from error

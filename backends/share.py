@@ -33,9 +33,14 @@ SYSTEM_PURPOSE = "system"
 NAME_PURPOSE = "names"
 EPOCH_PURPOSE = "epoch"
 
+EPOCH_LIMIT = 0xFFFFFFFF
+"""The highest epoch: segment headers hold 32 bits of it."""
+
 
 def epoch_context(share_id: bytes, epoch: int) -> bytes:
-    """Return the place that an epoch key is wrapped for."""
+    """Return the place that an epoch key is wrapped for; KeyUnavailableError for no epoch."""
+    if not 0 < epoch <= EPOCH_LIMIT:
+        raise KeyUnavailableError(f"Share {share_id.hex()} has no epoch {epoch}.")
     return share_id + epoch.to_bytes(4, "big")
 
 
@@ -106,7 +111,7 @@ class Shares:
         self._master = master
         self._settings = dict(settings)
         self._random_bytes = random_bytes
-        self._names: dict[bytes, tuple[NameCipher, RecordCipher]] = {}
+        self._names: dict[tuple[bytes, bytes], tuple[NameCipher, RecordCipher]] = {}
         self._epochs: dict[tuple[bytes, int, bytes], EpochKey] = {}
 
     def configure(self, settings: Mapping[str, ShareSettings]) -> None:
@@ -119,11 +124,11 @@ class Shares:
         row = keys.share_by_name(tx, name) if settings is not None else None
         if settings is None or row is None:
             raise NotFoundError("There is no such share.")
-        ciphers = self._names.get(row.name_key_wrapped)
+        ciphers = self._names.get((row.id, row.name_key_wrapped))
         if ciphers is None:
             name_key = self._master.unwrap(row.name_key_wrapped, NAME_PURPOSE, row.id)
             ciphers = (NameCipher(name_key), RecordCipher(name_key, "node", self._random_bytes))
-            self._names[row.name_key_wrapped] = ciphers
+            self._names[row.id, row.name_key_wrapped] = ciphers
         return Share(row, settings, *ciphers, self.epoch_key(tx, row.id, row.epoch))
 
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:

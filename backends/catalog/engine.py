@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.pool import QueuePool
 
 from backends.catalog.migrations import REVISION
-from backends.errors import StorageError, StorageFullError, StorageUnavailableError
+from backends.errors import (
+    IntegrityError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from gateway.model import Transaction
 
 CATALOG_FILE = "catalog.sqlite"
@@ -140,6 +145,9 @@ class Catalog:
             yield
         except DBAPIError as error:
             raise _translated(error) from error
+        except StatementError as error:
+            # A row was edited to a type that Sealgate never writes.
+            raise IntegrityError("The catalog holds a value of the wrong type.") from error
 
 
 def _revision(connection: sa.Connection) -> str:

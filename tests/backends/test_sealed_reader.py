@@ -13,6 +13,16 @@ from backends.segment import sealed_size_bytes
 from tests.backends.world import BLOCK, World, sample
 from tests.support import sealed_reader
 
+SMALL = "name = 'small'"
+OF_SMALL = f"share_id = (SELECT id FROM shares WHERE {SMALL})"
+MOVED_KEYS = {
+    "to another epoch": "UPDATE epochs SET epoch = 2",
+    "an epoch key to another share": "UPDATE epochs SET key_wrapped ="
+    f" (SELECT key_wrapped FROM epochs WHERE {OF_SMALL})",
+    "a name key to another share": "UPDATE shares SET name_key_wrapped ="
+    f" (SELECT name_key_wrapped FROM shares WHERE {SMALL})",
+}
+
 
 def read_by_the_other(world: World, path: str) -> bytes:
     key_file = world.catalog_file.parent / "master.key"
@@ -79,19 +89,12 @@ def test_the_other_reader_verifies_manifests(world: World, column: str) -> None:
         read_by_the_other(world, "/docs/a")
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        "UPDATE epochs SET epoch = 2",
-        "UPDATE epochs SET key_wrapped = (SELECT max(key_wrapped) FROM epochs)",
-        "UPDATE shares SET name_key_wrapped = (SELECT max(name_key_wrapped) FROM shares)",
-    ],
-)
+@pytest.mark.parametrize("edit", MOVED_KEYS)
 def test_the_other_reader_opens_no_key_in_another_place(world: World, edit: str) -> None:
     """Wrapped keys are bound to their share and epoch."""
     world.write("/docs/a", sample(100))
     with sqlite3.connect(world.catalog_file) as connection:
-        connection.execute(edit)
+        connection.execute(MOVED_KEYS[edit])
         connection.execute("UPDATE versions SET epoch = (SELECT max(epoch) FROM epochs)")
     connection.close()
     with pytest.raises(InvalidUnwrap):

@@ -16,7 +16,6 @@ from backends.errors import (
 )
 from backends.keyring import MasterKey
 from backends.properties import PROPERTIES_LIMIT_BYTES
-from backends.share import Shares
 from gateway.model import SECOND_US, Kind, PropertyName
 from gateway.paths import VirtualPath
 from tests.backends.world import SETTINGS, START_US, World, running_world, sample
