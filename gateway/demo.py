@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import shlex
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -314,6 +315,8 @@ class Demo:
         ]
         for line in lines:
             say(line)
+        # Whoever sent this to a file or a pipe waits for it too.
+        sys.stdout.flush()
 
 
 def _endpoint(host: str, port: int) -> str:

@@ -12,6 +12,8 @@ scripts/apt-install.sh debootstrap
 keep="${1:-}"
 root="${keep:-$(mktemp -d)}"
 mkdir -p "$root"
+# As the root folder of any system: tests that act as another account must get through it.
+chmod 755 "$root"
 mounts=(proc sys dev)
 
 cleanup() {
