@@ -3,6 +3,9 @@
 Every method takes the transaction it works in; callers decide what belongs together. The vault
 knows no principals' rights, no locks and no audit: only that what it stores is sealed, verified
 and kept. Imports the catalog, the keyring, segments and blobs.
+
+Longer than other files: counters, folder times and versions change together in every method, and
+whether they do is best read in one place.
 """
 
 from __future__ import annotations

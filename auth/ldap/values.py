@@ -9,9 +9,10 @@ from auth.errors import DirectoryConfigError
 
 
 def escaped(value: str | bytes) -> str:
-    """Return ``value`` fit to stand in a filter: every octet that is not a plain letter or digit
-    becomes ``\\xx`` (RFC 4515 section 3), so nothing in it can end or widen the assertion.
-    """  # noqa: D205, D301
+    """Return ``value`` fit to stand in a filter, so that nothing in it can end or widen it.
+
+    Every octet that is no plain ASCII letter or digit is written in hex (RFC 4515 section 3).
+    """
     data = value.encode("utf-8") if isinstance(value, str) else value
     return "".join(
         chr(octet) if octet < 128 and chr(octet).isalnum() else f"\\{octet:02x}" for octet in data

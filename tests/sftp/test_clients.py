@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tests.sftp.test_openssh import client_options
 BATCH = ("-b", "batch", "alice@127.0.0.1")
 
 
-@pytest.mark.skipif(shutil.which("psftp") is None, reason="needs psftp")
 def test_psftp_is_prompted_and_lists_long_names(listener: Listener, tmp_path: Path) -> None:
     """Its ``ls`` prints the server's long names, and its two prompts come one by one."""
     listener.monitor.put("/share/a", b"hello")
@@ -47,9 +45,6 @@ def test_psftp_is_prompted_and_lists_long_names(listener: Listener, tmp_path: Pa
     assert listener.monitor.content("/share/b") == b"by psftp"
 
 
-@pytest.mark.skipif(
-    shutil.which("sshfs") is None or not os.access("/dev/fuse", os.W_OK), reason="needs sshfs"
-)
 def test_sshfs_mounts_and_edits_in_place(listener: Listener, tmp_path: Path) -> None:
     """Random writes, fsync, truncation, renaming over, times and free space."""
     mount = tmp_path / "mount"

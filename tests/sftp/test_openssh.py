@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from tests.sftp.conftest import LIMIT_S, Listener
 from tests.sftp.fake_door import CODE, PASSWORD
 from tests.support import openssh
 from tests.support.users import until
-
-pytestmark = pytest.mark.skipif(shutil.which("sftp") is None, reason="needs OpenSSH's client")
 
 
 def _arguments(listener: Listener, folder: Path, method: str) -> list[str]:
