@@ -22,6 +22,7 @@ from gateway.model import Client, Factor, Session, Wire
 from gateway.monitor import Door
 from gateway.paths import VirtualPath
 from tests.auth.memory import FixedClock
+from tests.door.support import put
 
 DAY_S = 24 * 3600
 FILE = VirtualPath.parse("/radiology/file")
@@ -102,12 +103,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     gateway.close()
 
 
-def put(door: Door, content: bytes) -> None:
-    handle = door.open_write(FILE)
-    handle.write_at(0, content)
-    handle.commit()
-
-
 def test_overdue_session_is_ended_and_recorded_once(site: Site) -> None:
     """Whoever idles out is logged off, with one record that says why."""
     site.sign_in("alice")
@@ -181,8 +176,8 @@ def test_what_a_share_no_longer_keeps_goes(site: Site) -> None:
     blobs = site.folder / "data" / "blobs"
     large = bytes(100_000)
     door = site.door("alice")
-    put(door, large)
-    put(door, b"small")
+    put(door, str(FILE), large)
+    put(door, str(FILE), b"small")
     site.clock.forward(11 * DAY_S)
     site.janitor.run_due()
     assert len(list(blobs.glob("*/*"))) == 1
