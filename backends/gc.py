@@ -42,12 +42,18 @@ def superseded(
     ]
 
 
-def prune(tx: Transaction, share: Share, node_id: bytes, current_id: bytes, now_us: int) -> int:
-    """Remove the file's versions that the share does not keep; return how many.
+def prune(
+    tx: Transaction,
+    share: Share,
+    dated: list[retention.Dated],
+    current_id: bytes,
+    now_us: int,
+) -> int:
+    """Remove those of a file's versions that the share does not keep; return how many.
 
-    ``current_id`` stays whatever its date says.
+    ``dated`` are all its versions, newest first; ``current_id`` stays whatever its date says.
     """
-    doomed = superseded(retention.history(tx, node_id), current_id, share.settings, now_us)
+    doomed = superseded(dated, current_id, share.settings, now_us)
     if doomed:
         retention.remove_versions(tx, [version.id for version in doomed])
         freed = sum(version.size_bytes for version in doomed)
@@ -64,7 +70,10 @@ def prune_next(
     """
     before_us = now_us - share.settings.versions_for_s * SECOND_US
     files = retention.files_with_old_versions(tx, share.id, before_us, after_id, BATCH_LIMIT)
-    count = sum(prune(tx, share, node_id, current, now_us) for node_id, current in files)
+    count = sum(
+        prune(tx, share, retention.history(tx, node_id), current_id, now_us)
+        for node_id, current_id in files
+    )
     return count, files[-1][0] if len(files) == BATCH_LIMIT else None
 
 

@@ -50,8 +50,11 @@ class History:
         *,
         modified_us: int,
         author: str,
-    ) -> None:
-        """Add ``sealed`` to the versions of a file; ConflictError if its base was cleared away."""
+    ) -> list[retention.Dated]:
+        """Add ``sealed`` to the versions of a file and return all of them, newest first.
+
+        Raises ConflictError if what it was based on was cleared away.
+        """
         previous = retention.history(tx, node_id)
         # Versions are ordered by this time, so that it may not go back when a clock does.
         now_us = max(self._clock(), previous[0].created_us + 1) if previous else self._clock()
@@ -80,6 +83,7 @@ class History:
         mac = key.manifest_mac.tag(manifest(row, sealed.sha256, sealed.extents))
         versions.insert(tx, replace(row, mac=mac), sealed.extents)
         versions.insert_segments(tx, sealed.new_segments, now_us)
+        return [retention.Dated(row.id, row.created_us, row.size_bytes), *previous]
 
     def open(self, tx: Transaction, file: NodeRow) -> Content:
         """Return the current content of a file, its manifest verified; IntegrityError."""

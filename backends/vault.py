@@ -223,7 +223,7 @@ class Vault:
     def _put_version(
         self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
     ) -> Node:
-        self._history.record(tx, file.id, sealed, modified_us=modified_us, author=author)
+        dated = self._history.record(tx, file.id, sealed, modified_us=modified_us, author=author)
         row = replace(
             file.row,
             version_id=sealed.version_id,
@@ -238,7 +238,7 @@ class Vault:
             modified_us=row.modified_us,
         )
         keys.count_up(tx, file.share.id, more_bytes=sealed.size_bytes, more_nodes=0)
-        gc.prune(tx, file.share, file.id, row.version_id, self._clock())
+        gc.prune(tx, file.share, dated, row.version_id, self._clock())
         return Node(file.share, row, file.path)
 
     def add_file(

@@ -16,9 +16,8 @@ from auth.errors import AuthError, DirectoryUnavailableError
 from backends.catalog import journal, locks
 from backends.catalog import sessions as session_rows
 from gateway.app import Gateway
-from gateway.audit.record import Record
+from gateway.audit.record import Record, session_record
 from gateway.errors import SealgateError
-from gateway.login import session_record
 from gateway.model import SECOND_US, Outcome, Session, Wire
 
 ROUND_S = 1.0

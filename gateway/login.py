@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from auth.authenticator import CODE_MISSING, JOIN_LIMIT_REACHED, Authenticator, Claim
 from auth.errors import AuthError, LoginRefusedError
@@ -15,7 +16,7 @@ from auth.session import Sessions
 from auth.throttle import Throttle
 from backends.errors import StorageError
 from gateway.audit.journal import Journal
-from gateway.audit.record import Record
+from gateway.audit.record import Record, session_record
 from gateway.errors import AuditUnavailableError, SessionEndedError
 from gateway.model import (
     SECOND_US,
@@ -113,18 +114,10 @@ class Login:
         It does so until someone types a new code, every few seconds: that is no guess at a
         password, and neither the directory nor the throttle needs to hear of it.
         """
-        record = Record(
-            action="login",
-            outcome=Outcome.DENIED,
-            protocol=attempt.wire.value,
-            client_address=attempt.client.address,
-            rule=SESSION_OVER,
-            error=LoginRefusedError.__name__,
-            client_software=attempt.client.software,
-            login_name=attempt.name[:NAME_LIMIT_CHARS],
-        )
-        self._journal.look_up((SESSION_OVER, attempt.name, attempt.client.address), record)
-        return LoginRefusedError(SESSION_OVER)
+        error = LoginRefusedError(SESSION_OVER)
+        key = (SESSION_OVER, attempt.name, attempt.client.address)
+        self._journal.look_up(key, _refusal_record(attempt, error))
+        return error
 
     def key_may_log_in(self, name: str, ssh_key: str) -> bool:
         """Return whether the key is listed for the user; proves nothing and records nothing."""
@@ -187,18 +180,6 @@ class Login:
 
     def _refuse(self, attempt: Attempt, error: AuthError) -> None:
         """Record a login that failed, and count it against its source if it was refused."""
-        refused = isinstance(error, LoginRefusedError)
-        record = Record(
-            action="login",
-            outcome=Outcome.DENIED if refused else Outcome.FAILED,
-            principal_id=error.principal_id if isinstance(error, LoginRefusedError) else "",
-            protocol=attempt.wire.value,
-            client_address=attempt.client.address,
-            rule=error.reason if isinstance(error, LoginRefusedError) else "",
-            error=type(error).__name__,
-            client_software=attempt.client.software,
-            login_name=attempt.name[:NAME_LIMIT_CHARS],
-        )
         try:
             with self._journal.begin() as tx:
                 if (
@@ -207,7 +188,7 @@ class Login:
                     and not _half_way(attempt, error)
                 ):
                     self._throttle.failed(tx, attempt.name, attempt.client.address)
-                self._journal.append(tx, record)
+                self._journal.append(tx, _refusal_record(attempt, error))
         except StorageError as failure:
             raise AuditUnavailableError("Nobody can log in: the audit record fails.") from failure
 
@@ -220,19 +201,19 @@ def _half_way(attempt: Attempt, error: LoginRefusedError) -> bool:
     return bool(attempt.ssh_key) and error.reason == CODE_MISSING
 
 
-def session_record(
-    action: str, outcome: Outcome, session: Session, *, rule: str = "", error: str = ""
-) -> Record:
-    """Return a record about the session itself."""
-    return Record(
-        action=action,
-        outcome=outcome,
-        principal_id=session.principal.id,
-        principal_name=session.principal.name,
-        session=session.id,
-        protocol=session.wire.value,
-        client_address=session.client.address,
-        client_software=session.client.software,
-        rule=rule,
-        error=error,
+def _refusal_record(attempt: Attempt, error: AuthError) -> Record:
+    """Return the record of an attempt that was refused, or that nobody could decide."""
+    record = Record(
+        action="login",
+        outcome=Outcome.FAILED,
+        protocol=attempt.wire.value,
+        client_address=attempt.client.address,
+        error=type(error).__name__,
+        client_software=attempt.client.software,
+        login_name=attempt.name[:NAME_LIMIT_CHARS],
+    )
+    if not isinstance(error, LoginRefusedError):
+        return record
+    return replace(
+        record, outcome=Outcome.DENIED, principal_id=error.principal_id, rule=error.reason
     )

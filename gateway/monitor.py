@@ -11,10 +11,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from gateway.audit.record import Record
+from gateway.audit.record import Record, session_record
 from gateway.errors import SessionEndedError
 from gateway.handles import ReadHandle, Terms, WriteHandle
-from gateway.login import session_record
 from gateway.model import (
     Action,
     Attempt,

@@ -20,9 +20,9 @@ from auth.session import Sessions
 from backends.errors import NotFoundError, StorageError
 from backends.vault import Vault
 from gateway.audit.journal import Journal
-from gateway.audit.record import Record
+from gateway.audit.record import Record, session_record
 from gateway.errors import AuditUnavailableError, DeniedError, LockedError, SessionEndedError
-from gateway.login import Login, session_record
+from gateway.login import Login
 from gateway.model import SECOND_US, Action, Clock, Outcome, Session, Transaction, UnitOfWork
 from gateway.operations.operation import Operation
 from gateway.operations.writes import OpenWrites

@@ -10,9 +10,8 @@ from dataclasses import replace
 
 from backends.draft import SealedContent
 from backends.errors import StorageError
-from gateway.audit.record import Record
+from gateway.audit.record import Record, session_record
 from gateway.handles import WriteHandle
-from gateway.login import session_record
 from gateway.model import Action, NodeInfo, Outcome
 from gateway.operations import content
 from gateway.operations.operation import Operation

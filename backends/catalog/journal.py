@@ -65,15 +65,6 @@ def last_of_journal(tx: Transaction, journal: str) -> AuditRow | None:
     return None if row is None else AuditRow(*row)
 
 
-def of_journal(tx: Transaction, journal: str) -> Iterator[AuditRow]:
-    """Yield one journal's records in order."""
-    rows = connection_of(tx).execute(
-        sa.select(*_COLUMNS).where(audit.c.journal == journal).order_by(audit.c.seq)
-    )
-    for row in rows:
-        yield AuditRow(*row)
-
-
 def between(tx: Transaction, since_us: int, until_us: int) -> Iterator[AuditRow]:
     """Yield the records of a span of time, oldest first."""
     rows = connection_of(tx).execute(

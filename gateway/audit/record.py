@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.model import Outcome
+from gateway.model import Outcome, Session
 
 SALT_SIZE_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,6 +71,24 @@ class Record:
     note: str = ""
 
 
+def session_record(
+    action: str, outcome: Outcome, session: Session, *, rule: str = "", error: str = ""
+) -> Record:
+    """Return what every record about a session, or an operation of it, begins with."""
+    return Record(
+        action=action,
+        outcome=outcome,
+        principal_id=session.principal.id,
+        principal_name=session.principal.name,
+        session=session.id,
+        protocol=session.wire.value,
+        client_address=session.client.address,
+        client_software=session.client.software,
+        rule=rule,
+        error=error,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A record's place in its journal and the hash that the next one carries.
@@ -101,12 +119,6 @@ def iso_time(time_us: int) -> str:
     """Return ISO 8601 in UTC with six decimals."""
     moment = _EPOCH + timedelta(microseconds=time_us)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def time_us_of(text: str) -> int:
-    """Return the microseconds since 1970 UTC for what ``iso_time`` wrote."""
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def canonical(fields: Mapping[str, Any]) -> str:

@@ -6,14 +6,14 @@ Holds no transaction logic (that is the monitor's) and touches no storage of its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from auth.policy import Decision, Policy, Situation, decide, decide_stat, rules_below
 from backends.catalog import locks
 from backends.errors import NotAFolderError, NotFoundError, ParentMissingError
 from backends.vault import Node, Vault
 from gateway import locking
-from gateway.audit.record import Record
+from gateway.audit.record import Record, session_record
 from gateway.errors import DeniedError
 from gateway.handles import WriteHandle
 from gateway.model import Action, Outcome, Session, Transaction, Wire
@@ -206,22 +206,14 @@ class Operation:
 
     def record(self, outcome: Outcome, error: str = "") -> Record:
         """Return the operation's audit record."""
-        session = self.session
-        return Record(
-            action=self.action,
-            outcome=outcome,
-            principal_id=session.principal.id,
-            principal_name=session.principal.name,
-            session=session.id,
-            protocol=session.wire.value,
-            client_address=session.client.address,
+        return replace(
+            session_record(
+                self.action, outcome, self.session, rule=", ".join(self.rules), error=error
+            ),
             share=self.path.share,
             node_id=self.node_id,
             version_id=self.version_id,
             bytes=self.bytes,
-            rule=", ".join(self.rules),
-            error=error,
             path=str(self.path),
             target="" if self.target is None else str(self.target),
-            client_software=session.client.software,
         )

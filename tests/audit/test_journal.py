@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,17 +15,23 @@ from backends.errors import StorageError
 from gateway.audit import journal as journal_module
 from gateway.audit import trail
 from gateway.audit.journal import Journal
-from gateway.audit.record import Record, canonical, genesis, iso_time, time_us_of
+from gateway.audit.record import Record, canonical, genesis, iso_time
 from gateway.errors import AuditUnavailableError
 from gateway.model import Outcome, Transaction
 from tests.door.support import Gate
 
+MICROSECOND = timedelta(microseconds=1)
 THREADS = 8
 RECORDS = 30
 
 
 def record(path: str = "/radiology/file", action: str = "stat") -> Record:
     return Record(action=action, outcome=Outcome.OK, share="radiology", path=path)
+
+
+def time_us_of(text: str) -> int:
+    """Read a written time as any program that gets an export would."""
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
 
 
 def in_threads(work: Callable[[int], None], count: int = THREADS) -> None:
