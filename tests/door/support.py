@@ -34,6 +34,7 @@ from gateway.app import PolicyInForce
 from gateway.audit import trail
 from gateway.audit.journal import Journal
 from gateway.audit.trail import Line
+from gateway.handles import WriteHandle
 from gateway.login import Login
 from gateway.model import Action, Client, Factor, NodeInfo, Session, Wire
 from gateway.monitor import Door, Monitor
@@ -46,6 +47,7 @@ SESSION_TIMEOUT_S = 3600
 QUOTA_BYTES = 1000
 MASTER = MasterKey(bytes(range(32)))
 OFFICE = "10.0.0.5"
+FILE = "/radiology/file"
 SCANNER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
 SHARES = {
@@ -360,6 +362,18 @@ def put(door: Door, path: str, content: bytes = b"content") -> NodeInfo:
     handle = door.open_write(at(path))
     handle.write_at(0, content)
     return handle.commit()
+
+
+def opened(door: Door, path: str = FILE, content: bytes = b"new") -> WriteHandle:
+    """Return a handle that has received ``content`` and is not committed."""
+    handle = door.open_write(at(path))
+    handle.write_at(0, content)
+    return handle
+
+
+def versions(gate: Gate) -> int:
+    """Return how many versions are kept in all."""
+    return int(gate.sql("SELECT count(*) FROM versions")[0][0])
 
 
 def get(door: Door, path: str) -> bytes:

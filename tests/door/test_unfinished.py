@@ -8,12 +8,10 @@ import pytest
 
 from backends.errors import AlreadyExistsError, NotFoundError
 from gateway.errors import DeniedError, SealgateError
-from gateway.handles import WriteHandle
 from gateway.model import Action, Wire
 from gateway.monitor import Door
-from tests.door.support import Gate, at, get, names, outline, put, staff
+from tests.door.support import FILE, Gate, at, get, names, opened, outline, put, staff, versions
 
-FILE = "/radiology/file"
 BIG = b"x" * 300_000
 
 
@@ -21,18 +19,6 @@ BIG = b"x" * 300_000
 def alice(gate: Gate) -> Door:
     """By SFTP, whose clients look at files that they have open."""
     return gate.door("alice", wire=Wire.SFTP)
-
-
-def opened(door: Door, path: str = FILE, content: bytes = b"new") -> WriteHandle:
-    """Return a handle that has received ``content`` and is not committed."""
-    handle = door.open_write(at(path))
-    handle.write_at(0, content)
-    return handle
-
-
-def versions(gate: Gate) -> int:
-    """Return how many versions are kept in all."""
-    return int(gate.sql("SELECT count(*) FROM versions")[0][0])
 
 
 def test_own_unfinished_file_shows_to_its_session_alone(gate: Gate, alice: Door) -> None:

@@ -16,35 +16,24 @@ from backends.errors import (
     StorageError,
 )
 from gateway.errors import DeniedError, SessionEndedError
-from gateway.handles import WriteHandle
 from gateway.model import Action, Kind
 from gateway.monitor import Door
 from tests.door.support import (
+    FILE,
     IDLE_TIMEOUT_S,
     QUOTA_BYTES,
     Gate,
     at,
     get,
     names,
+    opened,
     outline,
     put,
     staff,
+    versions,
 )
 
-FILE = "/radiology/file"
 BIG = b"x" * 300_000
-
-
-def opened(door: Door, path: str = FILE, content: bytes = b"new") -> WriteHandle:
-    """Return a handle that has received ``content`` and is not committed."""
-    handle = door.open_write(at(path))
-    handle.write_at(0, content)
-    return handle
-
-
-def versions(gate: Gate) -> int:
-    """Return how many versions are kept in all."""
-    return int(gate.sql("SELECT count(*) FROM versions")[0][0])
 
 
 def test_nothing_shows_before_the_commit(alice: Door, bob: Door) -> None:
