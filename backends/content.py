@@ -5,7 +5,7 @@ No names, no rights, no transactions: everything that it needs was read when it 
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -24,14 +24,28 @@ from backends.segment import (
 from backends.share import EpochKey
 
 RUN_LIMIT_CHUNKS = 16
-"""The most chunks fetched from a blob at once: 1 MiB."""
+"""The most chunks that are read and opened, or sealed and written, at once: 1 MiB."""
+
+RUN_SIZE_BYTES = RUN_LIMIT_CHUNKS * CHUNK_SIZE_BYTES
+
+SPARE_LIMIT_RUNS = 2
+"""How many runs of memory a content keeps for the next read."""
+
+
+def sealed_space() -> memoryview:
+    """Return memory for a segment's header and a sealed run."""
+    return memoryview(bytearray(HEADER_SIZE_BYTES + RUN_LIMIT_CHUNKS * SEALED_CHUNK_SIZE_BYTES))
 
 
 class ChunkSource(Protocol):
     """Something that holds chunks of one segment."""
 
-    def read_chunks(self, start: int, count: int) -> list[bytes]:
-        """Return the plaintext of ``count`` chunks from chunk ``start`` on, each verified."""
+    def read_into(self, start: int, count: int, plain: memoryview, sealed: memoryview) -> int:
+        """Put the verified plaintext of ``count`` chunks from ``start`` on into ``plain``.
+
+        Returns its size: full chunks but for the segment's last. ``sealed`` is room to work in.
+        At most RUN_LIMIT_CHUNKS; ``plain`` holds no unverified byte even after an error.
+        """
 
 
 class StoredSegment:
@@ -46,21 +60,19 @@ class StoredSegment:
         self._shape = SegmentShape.of(row.size_sealed_bytes)
         self._cipher: SegmentCipher | None = None
 
-    def read_chunks(self, start: int, count: int) -> list[bytes]:
-        """Return the plaintext of ``count`` chunks; IntegrityError when anything is off."""
+    def read_into(self, start: int, count: int, plain: memoryview, sealed: memoryview) -> int:
+        """Read as ``ChunkSource`` says; IntegrityError when anything is off."""
         cipher = self._cipher or self._opened()
-        if start + count > self._shape.chunk_count:
-            raise IntegrityError(f"Segment {self._row.id.hex()} has no chunk {start + count - 1}.")
-        wanted = sum(self._shape.sealed_bytes(index) for index in range(start, start + count))
-        sealed = memoryview(self._store.read(self._row.id, chunk_offset_sealed(start), wanted))
-        if len(sealed) != wanted:
+        end = start + count
+        if end > self._shape.chunk_count:
+            raise IntegrityError(f"Segment {self._row.id.hex()} has no chunk {end - 1}.")
+        offset = chunk_offset_sealed(start)
+        wanted = min(chunk_offset_sealed(end), self._row.size_sealed_bytes) - offset
+        found = self._store.read_into(self._row.id, offset, sealed[:wanted])
+        if found != wanted:
             raise IntegrityError(f"Segment {self._row.id.hex()} is cut short.")
-        plain = []
-        for index in range(start, start + count):
-            offset = (index - start) * SEALED_CHUNK_SIZE_BYTES
-            chunk = sealed[offset : offset + self._shape.sealed_bytes(index)]
-            plain.append(cipher.unseal(index, chunk, final=self._shape.is_final(index)))
-        return plain
+        ends_segment = end == self._shape.chunk_count
+        return cipher.unseal_run(start, sealed[:wanted], plain, ends_segment=ends_segment)
 
     def _opened(self) -> SegmentCipher:
         actual = self._store.size(self._row.id)
@@ -75,78 +87,80 @@ class StoredSegment:
 
 
 class Content:
-    """The plaintext of one version. Thread-safe; holds at most one run of chunks in memory."""
+    """The plaintext of one version. Thread-safe; keeps a little memory for the next read."""
 
     def __init__(
-        self, size_bytes: int, extents: ExtentMap, sources: Mapping[bytes, ChunkSource]
+        self,
+        size_bytes: int,
+        extents: ExtentMap,
+        sources: Mapping[bytes, ChunkSource],
+        *,
+        label: str = "",
     ) -> None:
+        """``label`` names the content in errors."""
         self.size_bytes = size_bytes
         self.extents = extents
         self.sources = sources
         self.inline = False
-        self._recent: tuple[int, bytes] = (-1, b"")
-        self._lock = threading.Lock()
+        self._plain = b""
+        self._label = label
+        self._spare: deque[tuple[memoryview, memoryview]] = deque(maxlen=SPARE_LIMIT_RUNS)
 
     @classmethod
     def of_bytes(cls, plain: bytes) -> Content:
         """Return content that was kept inline and is already verified."""
         content = cls(len(plain), ExtentMap(), {})
         content.inline = True
-        content._recent = (0, plain)
+        content._plain = plain
         return content
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """Return up to ``size_bytes`` from ``offset``; short only at the end of the content."""
-        end = min(offset + size_bytes, self.size_bytes)
-        if offset >= end:
-            return b""
-        parts: list[bytes] = []
-        position = offset
-        while position < end:
-            piece = self._piece(position, end)
-            parts.append(piece)
-            position += len(piece)
+        """Return up to ``size_bytes`` from ``offset``; short only at the end of the content.
+
+        Raises IntegrityError, which names the content and the segment, when a byte that was asked
+        for cannot be verified; StorageUnavailableError.
+        """
+        try:
+            return self._read(offset, min(offset + size_bytes, self.size_bytes))
+        except IntegrityError as error:
+            if not self._label:
+                raise
+            raise IntegrityError(f"{self._label}: {error}") from error
+
+    def _read(self, offset: int, end: int) -> bytes:
+        if self.inline or offset >= end:
+            return self._plain[offset:end]
+        parts = []
+        while offset < end:
+            parts.append(self._part(offset, end))
+            offset += len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def resize(self, size_bytes: int) -> None:
-        """Take ``size_bytes`` as the size from now on (a draft's own content only)."""
-        self.size_bytes = size_bytes
-        self.forget(self._recent[0])
-
-    def forget(self, block: int) -> None:
-        """Drop what is remembered of ``block``, which lies elsewhere from now on."""
-        with self._lock:
-            if self._recent[0] == block:
-                self._recent = (-1, b"")
-
-    def _piece(self, position: int, end: int) -> bytes:
-        """Return some plaintext from ``position`` on, at least one byte, none after ``end``."""
-        block, within = divmod(position, CHUNK_SIZE_BYTES)
-        with self._lock:
-            recent_block, recent = self._recent
-        if block == recent_block:
-            return recent[within : within + end - position]
+    def _part(self, offset: int, end: int) -> bytes:
+        """Return some plaintext from ``offset`` on, at least one byte, none after ``end``."""
+        block, within = divmod(offset, CHUNK_SIZE_BYTES)
         count = min(RUN_LIMIT_CHUNKS, -(-end // CHUNK_SIZE_BYTES) - block)
-        chunks = self._chunks(block, count)
-        last_block = block + len(chunks) - 1
-        if end < min(self.size_bytes, (last_block + 1) * CHUNK_SIZE_BYTES):
-            with self._lock:
-                self._recent = (last_block, chunks[-1])
-        if len(chunks) == 1:
-            return chunks[0][within : within + end - position]
-        return b"".join(chunks)[within : within + end - position]
+        size = min(count * CHUNK_SIZE_BYTES - within, end - offset)
+        try:
+            plain, sealed = self._spare.pop()
+        except IndexError:
+            plain, sealed = memoryview(bytearray(RUN_SIZE_BYTES)), sealed_space()
+        self._fill(plain[: count * CHUNK_SIZE_BYTES], sealed, block)
+        part = bytes(plain[within : within + size])
+        self._spare.append((plain, sealed))
+        return part
 
-    def _chunks(self, block: int, count: int) -> list[bytes]:
-        """Return up to ``count`` blocks from ``block`` on, each as long as the file has it."""
-        extent = self.extents.find(block)
-        if extent is None:
-            return [self._fitted(block, b"")]
-        count = min(count, extent.block_end - block)
-        start = extent.chunk_start + block - extent.block_start
-        chunks = self.sources[extent.segment_id].read_chunks(start, count)
-        return [self._fitted(block + index, chunk) for index, chunk in enumerate(chunks)]
-
-    def _fitted(self, block: int, chunk: bytes) -> bytes:
-        """Return ``chunk`` as long as block ``block`` is in this file; missing bytes are zeros."""
-        size = min(CHUNK_SIZE_BYTES, self.size_bytes - block * CHUNK_SIZE_BYTES)
-        return chunk if len(chunk) == size else chunk[:size].ljust(size, b"\0")
+    def _fill(self, plain: memoryview, sealed: memoryview, block: int) -> None:
+        """Fill ``plain`` with whole blocks from ``block`` on; what is stored nowhere is zeros."""
+        while plain:
+            size, wanted = 0, CHUNK_SIZE_BYTES
+            extent = self.extents.find(block)
+            if extent is not None:
+                count = min(extent.block_end - block, len(plain) // CHUNK_SIZE_BYTES)
+                start = extent.chunk_start + block - extent.block_start
+                size = self.sources[extent.segment_id].read_into(start, count, plain, sealed)
+                wanted = count * CHUNK_SIZE_BYTES
+            if size < wanted:
+                plain[size:wanted] = bytes(wanted - size)
+            plain = plain[wanted:]
+            block += wanted // CHUNK_SIZE_BYTES

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from backends.blobs import BlobStore, BlobWriter
+from backends.blobs import BlobStore
 from backends.catalog.versions import SegmentRow
-from backends.content import ChunkSource, Content, StoredSegment
+from backends.content import ChunkSource, Content
 from backends.errors import LimitError, StorageError, StorageUnavailableError
 from backends.extents import Extent, ExtentMap
 from backends.keyring import RandomBytes
 from backends.segment import (
     CHUNK_SIZE_BYTES,
-    HEADER_SIZE_BYTES,
     ID_SIZE_BYTES,
-    SEALED_CHUNK_SIZE_BYTES,
     SEGMENT_CHUNK_LIMIT,
-    chunk_offset_sealed,
     seal_whole,
 )
+from backends.segment_writer import Lane, SegmentWriter
 from backends.share import EpochKey
 
 INLINE_LIMIT_BYTES = 16 * 1024
@@ -37,6 +35,9 @@ DIRTY_LIMIT_BLOCKS = 64
 
 FINISHING_LIMIT = 4
 """How many full segments may be on their way to the disk while the next one fills."""
+
+POOL_LIMIT = FINISHING_LIMIT + 8
+"""How many threads the drafts of one process share: one upload uses up to five of them."""
 
 FILE_LIMIT_BYTES = 1 << 46
 """The largest file: 64 TiB, so that offsets near 2⁶³ are refused, not tried."""
@@ -55,78 +56,6 @@ class SealedContent:
     new_segments: tuple[SegmentRow, ...]
 
 
-class _SegmentBuilder:
-    """A segment that is being filled. The last chunk waits in memory: it may be the final one."""
-
-    def __init__(self, store: BlobStore, key: EpochKey, random_bytes: RandomBytes) -> None:
-        self.id = random_bytes(ID_SIZE_BYTES)
-        self.count = 0
-        self._key = key
-        self._cipher = key.new_segment(self.id, random_bytes)
-        self._waiting = b""
-        self._writer: BlobWriter = store.create(self.id)
-        self._size_sealed = HEADER_SIZE_BYTES
-        try:
-            self._writer.write(self._cipher.header.pack())
-        except StorageError:
-            self._writer.discard()
-            raise
-
-    def put(self, plain: bytes) -> int:
-        """Add a chunk; return its index. All but the last must be full."""
-        if self.count:
-            self._flush(final=False)
-        self._waiting = plain
-        self.count += 1
-        return self.count - 1
-
-    def read_chunks(self, start: int, count: int) -> list[bytes]:
-        """Return chunks that were put already."""
-        plain = []
-        for index in range(start, start + count):
-            if index == self.count - 1:
-                plain.append(self._waiting)
-            else:
-                sealed = self._writer.read_back(chunk_offset_sealed(index), SEALED_CHUNK_SIZE_BYTES)
-                plain.append(self._cipher.unseal(index, sealed, final=False))
-        return plain
-
-    def finish(self) -> SegmentRow:
-        """Seal the last chunk and make the segment durable; on failure nothing of it is left."""
-        try:
-            self._flush(final=True)
-            self._writer.finish()
-        except StorageError:
-            self._writer.discard()
-            raise
-        return SegmentRow(self.id, self._key.share_id, self._key.epoch, self._size_sealed)
-
-    def discard(self) -> None:
-        """Drop the segment."""
-        self._writer.discard()
-
-    def _flush(self, *, final: bool) -> None:
-        sealed = self._cipher.seal(self.count - 1, self._waiting, final=final)
-        self._writer.write(sealed)
-        self._size_sealed += len(sealed)
-
-
-class _FinishingSegment:
-    """A full segment on its way to the disk; reading from it waits until it is there."""
-
-    def __init__(
-        self, store: BlobStore, key: EpochKey, segment_id: bytes, future: Future[SegmentRow]
-    ) -> None:
-        self.id = segment_id
-        self._store = store
-        self._key = key
-        self.future = future
-
-    def read_chunks(self, start: int, count: int) -> list[bytes]:
-        """Return chunks of the finished segment."""
-        return StoredSegment(self._store, self.future.result(), self._key).read_chunks(start, count)
-
-
 class Draft:
     """A version being written. One thread at a time. Ends in ``seal`` or ``discard``."""
 
@@ -139,12 +68,12 @@ class Draft:
         executor: Executor,
         random_bytes: RandomBytes,
     ) -> None:
-        """Begin with the content of ``base``, or empty. ``executor`` makes segments durable."""
+        """Begin with the content of ``base``, or empty. ``executor`` seals and stores."""
         self.version_id = random_bytes(ID_SIZE_BYTES)
         self._store = store
         self._key = key
-        self._executor = executor
         self._random_bytes = random_bytes
+        self._lane = Lane(executor)
         self._sources: dict[bytes, ChunkSource] = dict(base.sources) if base else {}
         self._content = Content(
             base.size_bytes if base and not base.inline else 0,
@@ -152,8 +81,8 @@ class Draft:
             self._sources,
         )
         self._dirty: OrderedDict[int, bytearray] = OrderedDict()
-        self._builder: _SegmentBuilder | None = None
-        self._finishing: list[_FinishingSegment] = []
+        self._filling: SegmentWriter | None = None
+        self._finishing: list[SegmentWriter] = []
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
         self._broken = False
@@ -168,7 +97,8 @@ class Draft:
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Put ``data`` at ``offset``; a gap before it reads as zeros. LimitError beyond 64 TiB.
 
-        After any other StorageError the draft can only be discarded: a part of ``data`` is lost.
+        After any other StorageError the draft can only be discarded: a part of ``data``, or of
+        what was put before and is being stored meanwhile, is lost.
         """
         view = memoryview(data)
         end = offset + len(view)
@@ -192,12 +122,14 @@ class Draft:
         position = offset
         while position < end:
             block, within = divmod(position, CHUNK_SIZE_BYTES)
-            count = min(CHUNK_SIZE_BYTES - within, end - position)
+            full = 0 if within else (end - position) // CHUNK_SIZE_BYTES
+            count = full * CHUNK_SIZE_BYTES or min(CHUNK_SIZE_BYTES - within, end - position)
             piece = view[position - offset : position - offset + count]
-            if count == CHUNK_SIZE_BYTES:
-                self._dirty.pop(block, None)
+            if full:
+                for overwritten in range(block, block + full) if self._dirty else ():
+                    self._dirty.pop(overwritten, None)
                 self._grow(position + count)
-                self._seal_block(block, bytes(piece))
+                self._seal_blocks(block, piece)
             else:
                 self._write_part(block, within, piece)
             position += count
@@ -234,7 +166,7 @@ class Draft:
             self._content.extents.truncate(block + bool(within))
             if size_bytes < self._hashed_bytes:
                 self._hashed_bytes = -1
-        self._content.resize(size_bytes)
+        self._content.size_bytes = size_bytes
         self._spill()
 
     def seal(self) -> SealedContent:
@@ -250,10 +182,10 @@ class Draft:
         if self.size_bytes <= INLINE_LIMIT_BYTES:
             return self._seal_inline(digest)
         for block in sorted(self._dirty):
-            self._seal_block(block, self._padded(block, self._dirty[block]))
+            self._seal_blocks(block, memoryview(self._padded(block, self._dirty[block])))
         self._dirty.clear()
         self._finish_segment()
-        rows = [finishing.future.result() for finishing in self._finishing]
+        rows = [finishing.row() for finishing in self._finishing]
         used = self._content.extents.segment_ids()
         for row in rows:
             if row.id not in used:
@@ -270,12 +202,12 @@ class Draft:
 
     def discard(self) -> None:
         """Drop everything that was written. Idempotent; never call it after a commit."""
-        if self._builder is not None:
-            self._builder.discard()
-            self._builder = None
+        self._lane.strand.stop()
+        if self._filling is not None:
+            self._filling.discard()
+            self._filling = None
         for finishing in self._finishing:
-            if finishing.future.exception() is None:
-                self._store.delete(finishing.future.result().id)
+            finishing.discard()
         self._finishing.clear()
         self._dirty.clear()
 
@@ -301,7 +233,7 @@ class Draft:
         self._grow(block * CHUNK_SIZE_BYTES + within + len(piece))
         if len(buffer) == CHUNK_SIZE_BYTES and within + len(piece) == CHUNK_SIZE_BYTES:
             del self._dirty[block]
-            self._seal_block(block, bytes(buffer))
+            self._seal_blocks(block, memoryview(buffer))
         else:
             self._spill()
 
@@ -309,7 +241,7 @@ class Draft:
         """Seal the block touched longest ago if more are dirty than memory may hold."""
         if len(self._dirty) > DIRTY_LIMIT_BLOCKS:
             oldest, part = self._dirty.popitem(last=False)
-            self._seal_block(oldest, bytes(part).ljust(CHUNK_SIZE_BYTES, b"\0"))
+            self._seal_blocks(oldest, memoryview(part.ljust(CHUNK_SIZE_BYTES, b"\0")))
 
     def _load(self, block: int) -> bytearray:
         """Return the block's buffer, filled with what the file holds there."""
@@ -321,31 +253,38 @@ class Draft:
             self._dirty.move_to_end(block)
         return buffer
 
-    def _padded(self, block: int, buffer: bytearray) -> bytes:
+    def _padded(self, block: int, buffer: bytearray) -> bytearray:
         """Return a block as it is sealed: full, unless it is both short and the file's last."""
         in_file = min(CHUNK_SIZE_BYTES, self.size_bytes - block * CHUNK_SIZE_BYTES)
-        return bytes(buffer).ljust(in_file, b"\0")
+        return buffer.ljust(in_file, b"\0")
 
-    def _seal_block(self, block: int, plain: bytes) -> None:
-        if self._builder is None:
-            self._builder = _SegmentBuilder(self._store, self._key, self._random_bytes)
-            self._sources[self._builder.id] = self._builder
-        index = self._builder.put(plain)
-        self._content.extents.put(Extent(block, 1, self._builder.id, index))
-        self._content.forget(block)
-        if self._builder.count == SEGMENT_CHUNK_LIMIT or len(plain) < CHUNK_SIZE_BYTES:
-            self._finish_segment()
+    def _seal_blocks(self, block: int, plain: memoryview) -> None:
+        """Pass on blocks from ``block`` on; all are full but one that ends the file."""
+        while plain:
+            filling = self._filling or self._new_segment()
+            start = filling.chunk_count
+            piece = plain[: (SEGMENT_CHUNK_LIMIT - start) * CHUNK_SIZE_BYTES]
+            filling.put(piece)
+            count = filling.chunk_count - start
+            self._content.extents.put(Extent(block, count, filling.id, start))
+            if filling.chunk_count == SEGMENT_CHUNK_LIMIT or len(piece) % CHUNK_SIZE_BYTES:
+                self._finish_segment()
+            block += count
+            plain = plain[len(piece) :]
+
+    def _new_segment(self) -> SegmentWriter:
+        self._filling = SegmentWriter(self._store, self._key, self._lane, self._random_bytes)
+        self._sources[self._filling.id] = self._filling
+        return self._filling
 
     def _finish_segment(self) -> None:
-        if self._builder is None:
+        if self._filling is None:
             return
         if len(self._finishing) >= FINISHING_LIMIT:
-            self._finishing[-FINISHING_LIMIT].future.result()
-        builder, self._builder = self._builder, None
-        future = self._executor.submit(builder.finish)
-        finishing = _FinishingSegment(self._store, self._key, builder.id, future)
+            self._finishing[-FINISHING_LIMIT].row()
+        finishing, self._filling = self._filling, None
         self._finishing.append(finishing)
-        self._sources[builder.id] = finishing
+        finishing.finish()
         self._drop_overwritten()
 
     def _drop_overwritten(self) -> None:
@@ -355,11 +294,10 @@ class Draft:
             return
         used = self._content.extents.segment_ids()
         for finishing in list(self._finishing):
-            if finishing.id not in used and finishing.future.done():
-                self._store.delete(finishing.future.result().id)
+            if finishing.id not in used and finishing.is_durable:
+                self._store.delete(finishing.row().id)
                 self._finishing.remove(finishing)
                 del self._sources[finishing.id]
 
     def _grow(self, end: int) -> None:
-        if end > self.size_bytes:
-            self._content.resize(end)
+        self._content.size_bytes = max(end, self._content.size_bytes)

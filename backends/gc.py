@@ -7,8 +7,11 @@ reference alone; what is old enough is the share's configuration. Imports the ca
 from __future__ import annotations
 
 from backends.blobs import BlobStore
-from backends.catalog import keys, nodes, retention, versions
+from backends.catalog import nodes, segments, uploads, vacated, versions
+from backends.catalog.versions import Dated
+from backends.ledger import Ledger, changes
 from backends.share import Share, ShareSettings
+from backends.tunnel import TUNNEL_US
 from gateway.model import SECOND_US, Transaction, UnitOfWork
 
 ORPHAN_GRACE_US = 24 * 3600 * SECOND_US
@@ -25,8 +28,8 @@ TRASH_BATCH_LIMIT = 20
 
 
 def superseded(
-    dated: list[retention.Dated], current_id: bytes, settings: ShareSettings, now_us: int
-) -> list[retention.Dated]:
+    dated: list[Dated], current_id: bytes, settings: ShareSettings, now_us: int
+) -> list[Dated]:
     """Return the versions of one file (newest first) that its share does not keep.
 
     A version goes when ``versions_keep`` newer old ones exist, or when it was replaced more than
@@ -42,22 +45,14 @@ def superseded(
     ]
 
 
-def prune(
-    tx: Transaction,
-    share: Share,
-    dated: list[retention.Dated],
-    current_id: bytes,
-    now_us: int,
-) -> int:
+def prune(ledger: Ledger, share: Share, dated: list[Dated], current_id: bytes, now_us: int) -> int:
     """Remove those of a file's versions that the share does not keep; return how many.
 
     ``dated`` are all its versions, newest first; ``current_id`` stays whatever its date says.
     """
     doomed = superseded(dated, current_id, share.settings, now_us)
     if doomed:
-        retention.remove_versions(tx, [version.id for version in doomed])
-        freed = sum(version.size_bytes for version in doomed)
-        keys.count_up(tx, share.id, more_bytes=-freed, more_nodes=0)
+        ledger.remove_versions(doomed)
     return len(doomed)
 
 
@@ -69,19 +64,32 @@ def prune_next(
     Returns how many versions went and where to go on, None when every file was looked at.
     """
     before_us = now_us - share.settings.versions_for_s * SECOND_US
-    files = retention.files_with_old_versions(tx, share.id, before_us, after_id, BATCH_LIMIT)
-    count = sum(
-        prune(tx, share, retention.history(tx, node_id), current_id, now_us)
-        for node_id, current_id in files
-    )
+    files = versions.files_with_old_versions(tx, share.id, before_us, after_id, BATCH_LIMIT)
+    with changes(tx, share.id, share.seal) as ledger:
+        count = sum(
+            prune(ledger, share, versions.dated(tx, node_id), current_id, now_us)
+            for node_id, current_id in files
+        )
     return count, files[-1][0] if len(files) == BATCH_LIMIT else None
 
 
 def purge_next(tx: Transaction, share: Share, now_us: int) -> int:
     """Purge a batch of what has lain in the trash for too long; return how many nodes went."""
     before_us = now_us - share.settings.trash_s * SECOND_US
-    old = retention.trashed(tx, share.id, before_us, TRASH_BATCH_LIMIT)
-    return sum(_purge(tx, share, node_id) for node_id in old)
+    old = nodes.trashed(tx, share.id, since_us=0, before_us=before_us, count=TRASH_BATCH_LIMIT)
+    count = 0
+    with changes(tx, share.id, share.seal) as ledger:
+        for row in old:
+            # It may have gone with a folder before it.
+            if nodes.any_by_id(tx, row.id) is not None:
+                count += ledger.remove_subtree(row.id)
+    return count
+
+
+def forget(tx: Transaction, now_us: int) -> None:
+    """Forget vacated names and reservations whose time is over."""
+    vacated.forget(tx, now_us - TUNNEL_US)
+    uploads.forget_reserved(tx, now_us)
 
 
 def collect(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:
@@ -90,13 +98,18 @@ def collect(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:
     The catalog forgets a segment before its blob goes, so that a crash between the two leaves a
     stray blob and never a reference to nothing.
     """
+    count = 0
     with catalog.begin() as tx:
-        retention.mark_orphans(tx, now_us)
-        doomed = retention.orphans(tx, now_us - ORPHAN_GRACE_US, BATCH_LIMIT)
-        retention.remove_segments(tx, doomed)
-    for segment_id in doomed:
-        store.delete(segment_id)
-    return len(doomed) + _collect_strays(catalog, store, now_us - STRAY_GRACE_US)
+        segments.mark_orphans(tx, now_us)
+    while True:
+        with catalog.begin() as tx:
+            doomed = segments.orphans(tx, now_us - ORPHAN_GRACE_US, BATCH_LIMIT)
+            segments.remove(tx, doomed)
+        for segment_id in doomed:
+            store.delete(segment_id)
+        count += len(doomed)
+        if len(doomed) < BATCH_LIMIT:
+            return count + _collect_strays(catalog, store, now_us - STRAY_GRACE_US)
 
 
 def _collect_strays(catalog: UnitOfWork, store: BlobStore, before_us: int) -> int:
@@ -114,26 +127,7 @@ def _collect_strays(catalog: UnitOfWork, store: BlobStore, before_us: int) -> in
 
 def _delete_unknown(catalog: UnitOfWork, store: BlobStore, blob_ids: list[bytes]) -> int:
     with catalog.snapshot() as tx:
-        strays = set(blob_ids) - retention.known_segments(tx, blob_ids)
+        strays = set(blob_ids) - segments.known(tx, blob_ids)
     for blob_id in strays:
         store.delete(blob_id)
     return len(strays)
-
-
-def _purge(tx: Transaction, share: Share, node_id: bytes) -> int:
-    """Remove a trashed node with all that was below it; 0 if it went with another already."""
-    folder = retention.is_folder(tx, node_id)
-    if folder is None:
-        return 0
-    waiting = [(node_id, folder)]
-    freed = count = 0
-    while waiting:
-        each_id, holds_others = waiting.pop()
-        if holds_others:
-            waiting.extend(retention.all_children(tx, each_id))
-        else:
-            freed += versions.remove_of_node(tx, each_id)
-        nodes.remove(tx, each_id)
-        count += 1
-    keys.count_up(tx, share.id, more_bytes=-freed, more_nodes=-count)
-    return count

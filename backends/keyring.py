@@ -1,17 +1,17 @@
 """The hierarchy of keys: master key → epoch keys → what they seal, and the sealing of names.
 
 Keys only: no segments, no rows (the wrapped keys come from the catalog and go back to it as
-bytes). FORMAT.md sections 1 and 5 are the specification. Imports ``cryptography`` and the storage
-errors.
+bytes), no key file that holds more than one (``backends.keyfile``). FORMAT.md sections 1 and 5
+are the specification. Imports ``cryptography`` and the storage errors.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -29,7 +29,9 @@ RandomBytes = Callable[[int], bytes]
 """Returns that many bytes fit for keys, salts and ids (``os.urandom`` outside tests)."""
 
 MASTER_KEY_SIZE_BYTES = 32
-_MASTER_PREFIX = "SEALGATE-MASTER-KEY-1 "
+MASTER_KEY_PREFIX = "SEALGATE-MASTER-KEY-1 "
+"""What a line of a master key file begins with."""
+
 _NAME_KEY_SIZE_BYTES = 64
 _NONCE_SIZE_BYTES = 12
 
@@ -49,8 +51,19 @@ def derive_key(key: bytes, label: str, context: bytes = b"", *, size_bytes: int 
     ).derive(key)
 
 
+class MasterKeySource(Protocol):
+    """Where the master key comes from that a catalog's keys are wrapped under."""
+
+    @property
+    def newest(self) -> MasterKey:
+        """The key that a new catalog begins with."""
+
+    def named(self, key_id: str) -> MasterKey:
+        """Return the key with that id; KeyUnavailableError when it is not here."""
+
+
 class MasterKey:
-    """The key-encryption key: wraps epoch keys and does nothing else."""
+    """The key-encryption key: wraps other keys and does nothing else. A source of itself."""
 
     __slots__ = ("_key", "key_id")
 
@@ -67,35 +80,32 @@ class MasterKey:
 
     @classmethod
     def from_file(cls, path: Path) -> MasterKey:
-        """Return the key kept in ``path``.
+        """Return the newest key kept in ``path``; KeyUnavailableError as of ``MasterKeys``."""
+        from backends.keyfile import MasterKeys  # noqa: PLC0415  keyfile imports this module
 
-        Raises KeyUnavailableError when the file is missing, unreadable, readable by other users,
-        or not a Sealgate master key.
-        """
-        try:
-            with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                data = file.read(4096)
-        except OSError as error:
+        return MasterKeys(path).newest
+
+    @property
+    def newest(self) -> MasterKey:
+        """This key."""
+        return self
+
+    def named(self, key_id: str) -> MasterKey:
+        """Return this key if that is its id; KeyUnavailableError when it is not."""
+        if key_id != self.key_id:
             raise KeyUnavailableError(
-                f"The master key {path} cannot be read ({error.strerror}). Put the key file back "
-                "from its safe copy, or make a first one with 'sealgate keys init'."
-            ) from error
-        if mode & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IRGRP:
-            raise KeyUnavailableError(
-                f"The master key {path} is open to other users (mode {stat.S_IMODE(mode):o}). "
-                f"Run: chmod 600 {path}"
+                f"The data is sealed under master key {key_id}, but {self.key_id} was given. "
+                "Find the file, or the key shares, of the right one."
             )
-        text = data.decode("ascii", "replace").strip()
-        try:
-            key = bytes.fromhex(text.removeprefix(_MASTER_PREFIX))
-        except ValueError:
-            key = b""
-        if not text.startswith(_MASTER_PREFIX) or len(key) != MASTER_KEY_SIZE_BYTES:
-            raise KeyUnavailableError(
-                f"{path} is not a Sealgate master key. Name the right file under keys.master_key."
-            )
-        return cls(key)
+        return self
+
+    def to_bytes(self) -> bytes:
+        """Return the key itself, which is for splitting it and for nothing else."""
+        return self._key
+
+    def line(self) -> str:
+        """Return the key as a line of a master key file, its end included."""
+        return f"{MASTER_KEY_PREFIX}{self._key.hex()}\n"
 
     def write(self, path: Path) -> None:
         """Write the key to the new file ``path``, readable by its owner alone, durably.
@@ -104,15 +114,11 @@ class MasterKey:
         """
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{_MASTER_PREFIX}{self._key.hex()}\n")
+            file.write(self.line())
             file.flush()
             os.fsync(file.fileno())
         # A key whose name is lost with the power loses everything that was sealed meanwhile.
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
 
     def wrap(self, key: bytes, purpose: str, context: bytes = b"") -> bytes:
         """Return ``key`` wrapped (AES-KW, RFC 3394) for one purpose and place.
@@ -137,6 +143,15 @@ class MasterKey:
 
     def _wrapping_key(self, purpose: str, context: bytes) -> bytes:
         return derive_key(self._key, f"sealgate wrap {purpose}", context)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in the folder ``path`` durable."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def new_epoch_key(random_bytes: RandomBytes = os.urandom) -> bytes:

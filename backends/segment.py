@@ -41,6 +41,10 @@ _LABEL = b"sealgate segment v1"
 _NONCE = struct.Struct(">7xIB")
 _CHUNK_AAD = struct.Struct(">IB")
 
+# What names the chunks that do not end their segment, by index.
+_NONCES = [_NONCE.pack(index, 0) for index in range(SEGMENT_CHUNK_LIMIT)]
+_PLACES = [_CHUNK_AAD.pack(index, 0) for index in range(SEGMENT_CHUNK_LIMIT)]
+
 
 def chunk_count(size_plain_bytes: int) -> int:
     """Return how many chunks hold ``size_plain_bytes``; an empty segment still has one."""
@@ -131,6 +135,13 @@ class SegmentHeader:
         return cls(share_id, epoch, segment_id, salt, commitment)
 
 
+def _cut(data: memoryview, size_bytes: int) -> list[memoryview]:
+    """Return ``data`` in pieces of ``size_bytes``, the last as short as it comes."""
+    if len(data) <= size_bytes:
+        return [data]
+    return [data[start : start + size_bytes] for start in range(0, len(data), size_bytes)]
+
+
 def _derive(epoch_key: bytes, salt: bytes, segment_id: bytes) -> tuple[bytes, bytes]:
     """Return the segment's key and its commitment: SP 800-108 in counter mode, 64 bytes."""
     derived = KBKDFHMAC(
@@ -184,20 +195,81 @@ class SegmentCipher:
 
     def seal(self, index: int, plain: bytes | bytearray | memoryview, *, final: bool) -> bytes:
         """Return sealed chunk ``index``. Each index may be sealed once in a segment's life."""
-        return self._aead.encrypt(
-            _NONCE.pack(index, final), plain, self._header_hash + _CHUNK_AAD.pack(index, final)
-        )
+        return self._aead.encrypt(_NONCE.pack(index, final), plain, self._bound(index, final=final))
 
     def unseal(self, index: int, sealed: bytes | memoryview, *, final: bool) -> bytes:
         """Return the plaintext of chunk ``index``; IntegrityError when its tag does not verify."""
         try:
             return self._aead.decrypt(
-                _NONCE.pack(index, final), sealed, self._header_hash + _CHUNK_AAD.pack(index, final)
+                _NONCE.pack(index, final), sealed, self._bound(index, final=final)
             )
         except InvalidTag as error:
-            raise IntegrityError(
-                f"Chunk {index} of segment {self.header.segment_id.hex()} does not verify."
-            ) from error
+            raise self._forged(index) from error
+
+    def seal_run(
+        self, first: int, plain: memoryview, sealed: memoryview, *, ends_segment: bool
+    ) -> int:
+        """Seal ``plain`` into ``sealed`` as the chunks from ``first`` on; return their sealed size.
+
+        All chunks are full but one that ends the segment. Each index may be sealed once.
+        """
+        nonces, bounds = self._run(first, chunk_count(len(plain)), ends_segment=ends_segment)
+        size = len(plain) + TAG_SIZE_BYTES * len(nonces)
+        chunks = _cut(plain, CHUNK_SIZE_BYTES)
+        return sum(
+            map(
+                self._aead.encrypt_into,
+                nonces,
+                chunks,
+                bounds,
+                _cut(sealed[:size], SEALED_CHUNK_SIZE_BYTES),
+            )
+        )
+
+    def unseal_run(
+        self, first: int, sealed: memoryview, plain: memoryview, *, ends_segment: bool
+    ) -> int:
+        """Open ``sealed``, the chunks from ``first`` on, into ``plain``; return the plain size.
+
+        IntegrityError when a tag does not verify; ``plain`` then holds zeros, since what cannot be
+        verified must not be seen by anybody.
+        """
+        chunks = _cut(sealed, SEALED_CHUNK_SIZE_BYTES)
+        nonces, bounds = self._run(first, len(chunks), ends_segment=ends_segment)
+        plain = plain[: len(sealed) - TAG_SIZE_BYTES * len(chunks)]
+        index = first
+        try:
+            for _ in map(
+                self._aead.decrypt_into, nonces, chunks, bounds, _cut(plain, CHUNK_SIZE_BYTES)
+            ):
+                index += 1
+        except InvalidTag as error:
+            plain[:] = bytes(len(plain))
+            raise self._forged(index) from error
+        return len(plain)
+
+    def _run(
+        self, first: int, count: int, *, ends_segment: bool
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Return nonces and associated data of ``count`` chunks.
+
+        They are made ahead of all AEAD calls: two threads get in each other's way by whatever
+        Python does between one call and the next.
+        """
+        end = first + count
+        nonces = _NONCES[first:end]
+        bounds = [self._header_hash + place for place in _PLACES[first:end]]
+        if ends_segment:
+            nonces[-1], bounds[-1] = _NONCE.pack(end - 1, 1), self._bound(end - 1, final=True)
+        return nonces, bounds
+
+    def _bound(self, index: int, *, final: bool) -> bytes:
+        return self._header_hash + _CHUNK_AAD.pack(index, final)
+
+    def _forged(self, index: int) -> IntegrityError:
+        return IntegrityError(
+            f"Chunk {index} of segment {self.header.segment_id.hex()} does not verify."
+        )
 
 
 def seal_whole(cipher: SegmentCipher, plain: bytes | bytearray | memoryview) -> bytes:

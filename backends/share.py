@@ -7,6 +7,7 @@ catalog.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,17 +17,23 @@ from backends.errors import KeyUnavailableError, NotFoundError
 from backends.keyring import (
     Mac,
     MasterKey,
+    MasterKeySource,
     NameCipher,
     RandomBytes,
     RecordCipher,
     new_epoch_key,
     new_name_key,
 )
+from backends.ledger import RowSeal, State
 from backends.segment import ID_SIZE_BYTES, SALT_SIZE_BYTES, SegmentCipher
 from gateway.model import Clock, Transaction
 
-_MASTER_KEY_ID = "master_key_id"
-_SYSTEM_KEY = "system_key_wrapped"
+log = logging.getLogger(__name__)
+
+MASTER_KEY_ID = "master_key_id"
+SYSTEM_KEY = "system_key_wrapped"
+"""The catalog's own settings that hold a master key's id and the wrapped system key."""
+
 _ROOT_NAME = b"root"
 
 SYSTEM_PURPOSE = "system"
@@ -89,6 +96,7 @@ class Share:
     settings: ShareSettings
     names: NameCipher
     records: RecordCipher
+    seal: RowSeal
     key: EpochKey
 
     @property
@@ -106,46 +114,60 @@ class Shares:
     """Finds shares and their keys. Thread-safe."""
 
     def __init__(
-        self, master: MasterKey, settings: Mapping[str, ShareSettings], random_bytes: RandomBytes
+        self,
+        masters: MasterKeySource,
+        settings: Mapping[str, ShareSettings],
+        random_bytes: RandomBytes,
     ) -> None:
-        self._master = master
+        self._masters = masters
         self._settings = dict(settings)
         self._random_bytes = random_bytes
-        self._names: dict[tuple[bytes, bytes], tuple[NameCipher, RecordCipher]] = {}
-        self._epochs: dict[tuple[bytes, int, bytes], EpochKey] = {}
+        # Each beside the wrapped bytes that it was unwrapped from; one entry a share and epoch.
+        self._names: dict[bytes, tuple[bytes, NameCipher, RecordCipher, RowSeal]] = {}
+        self._epochs: dict[tuple[bytes, int], tuple[bytes, EpochKey]] = {}
 
     def configure(self, settings: Mapping[str, ShareSettings]) -> None:
         """Take over the shares of a reloaded configuration."""
         self._settings = dict(settings)
 
-    def get(self, tx: Transaction, name: str) -> Share:
-        """Return the configured share of that name; NotFoundError when there is none."""
+    def get(self, tx: Transaction, name: str, *, checked: bool = True) -> Share:
+        """Return the configured share of that name; NotFoundError when there is none.
+
+        Raises IntegrityError when its row was edited, unless ``checked`` is False: who looks for
+        damage needs the keys all the same.
+        """
         settings = self._settings.get(name)
         row = keys.share_by_name(tx, name) if settings is not None else None
         if settings is None or row is None:
             raise NotFoundError("There is no such share.")
-        ciphers = self._names.get((row.id, row.name_key_wrapped))
-        if ciphers is None:
-            name_key = self._master.unwrap(row.name_key_wrapped, NAME_PURPOSE, row.id)
-            ciphers = (NameCipher(name_key), RecordCipher(name_key, "node", self._random_bytes))
-            self._names[row.id, row.name_key_wrapped] = ciphers
-        return Share(row, settings, *ciphers, self.epoch_key(tx, row.id, row.epoch))
+        cached = self._names.get(row.id)
+        if cached is None or cached[0] != row.name_key_wrapped:
+            name_key = self._master(tx).unwrap(row.name_key_wrapped, NAME_PURPOSE, row.id)
+            records = RecordCipher(name_key, "node", self._random_bytes)
+            seal = RowSeal(row.id, name_key, self._random_bytes)
+            cached = (row.name_key_wrapped, NameCipher(name_key), records, seal)
+            self._names[row.id] = cached
+        _, names, records, seal = cached
+        if checked:
+            seal.state_of(row)
+        return Share(row, settings, names, records, seal, self.epoch_key(tx, row.id, row.epoch))
 
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:
         """Return a share's key of one epoch; KeyUnavailableError when it was destroyed."""
         wrapped = keys.epoch_key(tx, share_id, epoch)
         if wrapped is None:
+            self._epochs.pop((share_id, epoch), None)
             raise KeyUnavailableError(
                 f"Epoch {epoch} of share {share_id.hex()} has no key: it was destroyed, and what "
                 "was sealed under it cannot be read any more."
             )
-        cached = self._epochs.get((share_id, epoch, wrapped))
-        if cached is None:
+        cached = self._epochs.get((share_id, epoch))
+        if cached is None or cached[0] != wrapped:
             context = epoch_context(share_id, epoch)
-            key = self._master.unwrap(wrapped, EPOCH_PURPOSE, context)
-            cached = EpochKey(share_id, epoch, key)
-            self._epochs[share_id, epoch, wrapped] = cached
-        return cached
+            key = self._master(tx).unwrap(wrapped, EPOCH_PURPOSE, context)
+            cached = (wrapped, EpochKey(share_id, epoch, key))
+            self._epochs[share_id, epoch] = cached
+        return cached[1]
 
     def create_missing(self, tx: Transaction, clock: Clock) -> list[str]:
         """Make every configured share that the catalog lacks; return the names of the new ones."""
@@ -156,28 +178,24 @@ class Shares:
                 made.append(name)
         return made
 
+    def _master(self, tx: Transaction) -> MasterKey:
+        try:
+            return master_key(tx, self._masters)
+        except KeyUnavailableError as error:
+            # The reason names the key file, which is no business of a client's.
+            log.error("no share's keys can be opened: %s", error)
+            raise KeyUnavailableError(
+                "The key that the data is sealed under is not at hand. Tell the administrator."
+            ) from error
+
     def _create(self, tx: Transaction, name: str, now_us: int) -> None:
+        master = master_key(tx, self._masters)
         share_id = self._random_bytes(ID_SIZE_BYTES)
-        root_id = self._random_bytes(ID_SIZE_BYTES)
-        row = keys.ShareRow(
-            id=share_id,
-            name=name,
-            root_id=root_id,
-            name_key_wrapped=self._master.wrap(
-                new_name_key(self._random_bytes), NAME_PURPOSE, share_id
-            ),
-            epoch=1,
-            used_bytes=0,
-            node_count=0,
-            created_us=now_us,
-        )
-        epoch_key = new_epoch_key(self._random_bytes)
-        context = epoch_context(share_id, row.epoch)
-        keys.insert_share(tx, row, self._master.wrap(epoch_key, EPOCH_PURPOSE, context))
-        nodes.insert(
-            tx,
+        name_key = new_name_key(self._random_bytes)
+        seal = RowSeal(share_id, name_key, self._random_bytes)
+        root = seal.signed(
             nodes.NodeRow(
-                id=root_id,
+                id=self._random_bytes(ID_SIZE_BYTES),
                 share_id=share_id,
                 parent_id=share_id,
                 name_sealed=_ROOT_NAME,
@@ -187,28 +205,62 @@ class Shares:
                 created_us=now_us,
                 modified_us=now_us,
                 created_by="",
-            ),
+            )
         )
+        nodes.add(tx, [root])
+        row = keys.ShareRow(
+            id=share_id,
+            name=name,
+            root_id=root.id,
+            name_key_wrapped=master.wrap(name_key, NAME_PURPOSE, share_id),
+            epoch=1,
+            used_bytes=0,
+            node_count=0,
+            created_us=now_us,
+            state_sealed=b"",
+        )
+        # The root is not counted among the share's nodes, but its row is vouched for like others.
+        state = State(seal.element(root.mac), used_bytes=0, node_count=0, epoch=row.epoch)
+        keys.insert_share(tx, seal.stated(row, state))
+        keys.insert_epoch(tx, new_epoch(master, share_id, row.epoch, now_us, self._random_bytes))
 
 
-def system_key(tx: Transaction, master: MasterKey, random_bytes: RandomBytes = os.urandom) -> bytes:
+def new_epoch(
+    master: MasterKey, share_id: bytes, epoch: int, now_us: int, random_bytes: RandomBytes
+) -> keys.EpochRow:
+    """Return the row of a share's new epoch, with a new key wrapped under ``master``."""
+    context = epoch_context(share_id, epoch)
+    wrapped = master.wrap(new_epoch_key(random_bytes), EPOCH_PURPOSE, context)
+    return keys.EpochRow(share_id, epoch, wrapped, now_us, None)
+
+
+def master_key_id(tx: Transaction) -> str | None:
+    """Return the id of the master key that the catalog is sealed under; None when it is new."""
+    known = keys.setting(tx, MASTER_KEY_ID)
+    return None if known is None else known.decode("ascii", "replace")
+
+
+def master_key(tx: Transaction, masters: MasterKeySource) -> MasterKey:
+    """Return the master key that the catalog's keys are wrapped under; KeyUnavailableError."""
+    key_id = master_key_id(tx)
+    return masters.newest if key_id is None else masters.named(key_id)
+
+
+def system_key(
+    tx: Transaction, masters: MasterKeySource, random_bytes: RandomBytes = os.urandom
+) -> bytes:
     """Return the catalog's system key, which seals what belongs to no share.
 
     The first call on a new catalog (in a write transaction) makes it and notes the master key's
     id. Raises KeyUnavailableError when the catalog belongs to another master key.
     """
-    known = keys.setting(tx, _MASTER_KEY_ID)
-    if known is None:
+    master = master_key(tx, masters)
+    if master_key_id(tx) is None:
         key = new_epoch_key(random_bytes)
-        keys.put_setting(tx, _MASTER_KEY_ID, master.key_id.encode("ascii"))
-        keys.put_setting(tx, _SYSTEM_KEY, master.wrap(key, SYSTEM_PURPOSE))
+        keys.put_setting(tx, MASTER_KEY_ID, master.key_id.encode("ascii"))
+        keys.put_setting(tx, SYSTEM_KEY, master.wrap(key, SYSTEM_PURPOSE))
         return key
-    if known != master.key_id.encode("ascii"):
-        raise KeyUnavailableError(
-            f"The data is sealed under master key {known.decode('ascii')}, but "
-            f"{master.key_id} was given. Put the right key file under keys.master_key."
-        )
-    wrapped = keys.setting(tx, _SYSTEM_KEY)
+    wrapped = keys.setting(tx, SYSTEM_KEY)
     if wrapped is None:
         raise KeyUnavailableError("The catalog has lost its system key; restore it from a backup.")
     return master.unwrap(wrapped, SYSTEM_PURPOSE)

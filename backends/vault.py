@@ -10,31 +10,30 @@ whether they do is best read in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from backends import gc
 from backends.blobs import BlobStore
-from backends.catalog import keys, nodes, versions
-from backends.catalog.nodes import NO_VERSION, NodeRow
+from backends.catalog import nodes, versions
+from backends.catalog.nodes import NO_VERSION, EntryRow, NodeRow
 from backends.content import Content
 from backends.draft import FINISHING_LIMIT, Draft, SealedContent
-from backends.errors import (
-    IntegrityError,
-    NotAFolderError,
-    QuotaExceededError,
-)
+from backends.errors import IntegrityError, NotAFolderError
 from backends.history import History
 from backends.keyring import RandomBytes
+from backends.ledger import Ledger, changes
+from backends.past import Past
 from backends.properties import packed, unpacked
+from backends.room import Room
 from backends.segment import ID_SIZE_BYTES
 from backends.share import Share, Shares, ShareSettings
+from backends.tunnel import Tunnel
+from backends.unfinished import Unfinished
 from gateway.model import Clock, Kind, NodeInfo, PropertyName, Transaction, UnitOfWork, Usage
 from gateway.paths import VirtualPath
-
-RESERVE_BYTES = 64 * 1024 * 1024
-"""Free space that uploads must leave: a full disk stops the audit trail, and so everyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +56,23 @@ class Node:
 
     def info(self, properties: Mapping[PropertyName, str] | None = None) -> NodeInfo:
         """Return what the door tells about the node."""
-        return NodeInfo(
-            path=self.path,
-            kind=Kind.FOLDER if self.row.is_folder else Kind.FILE,
-            node_id=self.row.id.hex(),
-            version_id=self.row.version_id.hex(),
-            size_bytes=self.row.size_bytes,
-            created_us=self.row.created_us,
-            modified_us=self.row.modified_us,
-            properties=dict(properties or {}),
-        )
+        return entry_info(self.path, self.row, properties)
+
+
+def entry_info(
+    path: VirtualPath, row: EntryRow | NodeRow, properties: Mapping[PropertyName, str] | None = None
+) -> NodeInfo:
+    """Return what the door tells about a node of a listing."""
+    return NodeInfo(
+        path=path,
+        kind=Kind.FOLDER if row.is_folder else Kind.FILE,
+        node_id=row.id.hex(),
+        version_id=row.version_id.hex(),
+        size_bytes=row.size_bytes,
+        created_us=row.created_us,
+        modified_us=row.modified_us,
+        properties=dict(properties or {}),
+    )
 
 
 class Vault:
@@ -80,7 +86,11 @@ class Vault:
         self._clock = clock
         self._random_bytes = random_bytes
         self._history = History(shares, store, clock=clock, random_bytes=random_bytes)
+        self._tunnel = Tunnel(self._history, clock)
         self._executor = ThreadPoolExecutor(FINISHING_LIMIT, thread_name_prefix="segment")
+        self.past = Past(self._history, clock)
+        self.room = Room(store, clock)
+        self.unfinished = Unfinished(self._history, clock=clock, random_bytes=random_bytes)
 
     def configure(self, settings: Mapping[str, ShareSettings]) -> None:
         """Take over the shares of a reloaded configuration."""
@@ -95,15 +105,19 @@ class Vault:
 
         Returns how many went and the ``after_id`` to go on with, None at the end.
         """
-        return gc.prune_next(tx, self._shares.get(tx, name), after_id, self._clock())
+        return gc.prune_next(tx, self.share(tx, name), after_id, self._clock())
 
     def purge_next(self, tx: Transaction, name: str) -> int:
         """Purge a batch of what has lain too long in the trash of share ``name``."""
-        return gc.purge_next(tx, self._shares.get(tx, name), self._clock())
+        return gc.purge_next(tx, self.share(tx, name), self._clock())
 
     def collect(self, catalog: UnitOfWork) -> int:
         """Delete segments that have long been unused; return how many."""
         return gc.collect(catalog, self._store, self._clock())
+
+    def share(self, tx: Transaction, name: str) -> Share:
+        """Return the share of that name; NotFoundError, IntegrityError."""
+        return self._shares.get(tx, name)
 
     # Finding and listing
 
@@ -121,14 +135,14 @@ class Vault:
         row = nodes.by_id(tx, share.row.root_id)
         if row is None:
             raise IntegrityError(f"Share {share.id.hex()} has lost its root: scrub the catalog.")
-        lineage = [Node(share, row, VirtualPath(path.parts[:1]))]
+        lineage = [Node(share, share.seal.checked(row), VirtualPath(path.parts[:1]))]
         for depth, name in enumerate(path.inner, start=2):
             if not row.is_folder:
                 raise NotAFolderError("A part of the path is a file, not a folder.")
             row = nodes.by_name(tx, row.id, share.names.seal(row.id, name))
             if row is None:
                 break
-            lineage.append(Node(share, row, VirtualPath(path.parts[:depth])))
+            lineage.append(Node(share, share.seal.checked(row), VirtualPath(path.parts[:depth])))
         return lineage
 
     def locate(self, tx: Transaction, name: str, node_id: bytes) -> Node | None:
@@ -140,17 +154,29 @@ class Vault:
         row = found = nodes.by_id(tx, node_id)
         parts: list[str] = []
         while row is not None and row.id != share.row.root_id:
+            share.seal.checked(row)
             parts.append(share.names.unseal(row.parent_id, row.name_sealed))
             row = nodes.by_id(tx, row.parent_id)
         if found is None or row is None:
             return None
         return Node(share, found, VirtualPath((share.name, *reversed(parts))))
 
+    def entries(self, tx: Transaction, folder: Node) -> Iterator[tuple[str, EntryRow]]:
+        """Yield the name and the row of everything in the folder, in no order.
+
+        For listings, of which one may have 100,000: names verify, and a name that was carried to
+        another folder does not; sizes and times are checked when the node itself is looked at.
+        """
+        unseal, folder_id = folder.share.names.unseal, folder.id
+        for row in nodes.entries(tx, folder_id):
+            yield unseal(folder_id, row.name_sealed), row
+
     def children(self, tx: Transaction, folder: Node) -> Iterator[Node]:
-        """Yield what the folder holds, in no order."""
+        """Yield what the folder holds, every row verified, in no order."""
+        share, parts = folder.share, folder.path.parts
         for row in nodes.children(tx, folder.id):
-            name = folder.share.names.unseal(folder.id, row.name_sealed)
-            yield Node(folder.share, row, VirtualPath((*folder.path.parts, name)))
+            name = share.names.unseal(folder.id, row.name_sealed)
+            yield Node(share, share.seal.checked(row), VirtualPath((*parts, name)))
 
     def descendants(self, tx: Transaction, folder: Node) -> Iterator[Node]:
         """Yield everything below the folder, each parent before its children."""
@@ -167,41 +193,13 @@ class Vault:
 
     def usage(self, tx: Transaction, name: str) -> Usage:
         """Return the space of a share; the quota counts every kept version."""
-        share = self._shares.get(tx, name)
-        available = self._store.available_bytes()
-        quota = share.settings.quota_bytes
-        used = share.row.used_bytes
-        if quota is not None:
-            available = max(0, min(available, quota - used))
-        return Usage(used, available, quota, share.row.node_count)
-
-    def available_bytes(self) -> int:
-        """Return how many more bytes the blob store can keep."""
-        return self._store.available_bytes()
+        return self.room.usage(tx, self._shares.get(tx, name))
 
     # Content
 
     def open_content(self, tx: Transaction, file: Node) -> Content:
         """Return the current content of a file, its manifest verified."""
-        return self._history.open(tx, file.row)
-
-    def check_room(self, share: Share, more_bytes: int) -> None:
-        """Raise QuotaExceededError unless share and disk can take ``more_bytes`` of new content."""
-        self.check_quota(share, more_bytes)
-        if more_bytes and more_bytes > self._store.available_bytes():
-            raise QuotaExceededError("The storage under the share does not hold this file.")
-
-    def check_quota(self, share: Share, more_bytes: int) -> None:
-        """Raise QuotaExceededError unless the share may hold ``more_bytes`` more."""
-        quota = share.settings.quota_bytes
-        if quota is not None and share.row.used_bytes + more_bytes > quota:
-            raise QuotaExceededError("The share is full: its quota does not hold this file.")
-
-    def check_growth(self, tx: Transaction, name: str, draft: Draft) -> None:
-        """Raise QuotaExceededError when a draft has outgrown its share or the disk."""
-        self.check_quota(self._shares.get(tx, name), draft.size_bytes)
-        if self._store.available_bytes() < RESERVE_BYTES:
-            raise QuotaExceededError("The storage under the share is nearly full.")
+        return self._history.content(tx, self._history.current(tx, file.row))
 
     def draft(self, share: Share, base: Content | None) -> Draft:
         """Return a new draft for a file of ``share``, beginning with ``base`` or empty."""
@@ -217,29 +215,11 @@ class Vault:
         self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
     ) -> Node:
         """Make ``sealed`` the current content of an existing file; its history stays."""
-        self.check_quota(file.share, sealed.size_bytes)
-        return self._put_version(tx, file, sealed, modified_us=modified_us, author=author)
-
-    def _put_version(
-        self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
-    ) -> Node:
-        dated = self._history.record(tx, file.id, sealed, modified_us=modified_us, author=author)
-        row = replace(
-            file.row,
-            version_id=sealed.version_id,
-            size_bytes=sealed.size_bytes,
-            modified_us=modified_us,
-        )
-        nodes.update(
-            tx,
-            file.id,
-            version_id=row.version_id,
-            size_bytes=row.size_bytes,
-            modified_us=row.modified_us,
-        )
-        keys.count_up(tx, file.share.id, more_bytes=sealed.size_bytes, more_nodes=0)
-        gc.prune(tx, file.share, dated, row.version_id, self._clock())
-        return Node(file.share, row, file.path)
+        self.room.require_quota(tx, file.share, sealed.size_bytes, upload=sealed.version_id)
+        with self._changes(tx, file.share) as ledger:
+            return self._put_version(
+                tx, ledger, file, sealed, modified_us=modified_us, author=author
+            )
 
     def add_file(
         self,
@@ -252,49 +232,58 @@ class Vault:
         author: str,
     ) -> Node:
         """Add a new file with its first version; the name must be free."""
-        self.check_quota(folder.share, sealed.size_bytes)
-        return self._put_file(tx, folder, name, sealed, modified_us=modified_us, author=author)
+        share = folder.share
+        self.room.require_quota(tx, share, sealed.size_bytes, upload=sealed.version_id)
+        with self._changes(tx, share) as ledger:
+            row = self._new_row(folder.row, share, name, author=author, modified_us=modified_us)
+            row = row._replace(version_id=sealed.version_id, size_bytes=sealed.size_bytes)
+            (row,) = ledger.add_nodes([row])
+            self._history.record(tx, ledger, row.id, sealed, modified_us=modified_us, author=author)
+            ledger.put_node(folder.id, modified_us=self._clock())
+            row = self._continued(tx, ledger, share, row, author=author)
+        return Node(share, row, folder.path.child(name))
 
-    def _put_file(
-        self,
-        tx: Transaction,
-        folder: Node,
-        name: str,
-        sealed: SealedContent,
-        *,
-        modified_us: int,
-        author: str,
-    ) -> Node:
-        node = self._insert(
-            tx,
-            folder,
-            name,
-            is_folder=False,
-            version_id=sealed.version_id,
-            size_bytes=sealed.size_bytes,
-            modified_us=modified_us,
-            author=author,
-        )
-        self._history.record(tx, node.id, sealed, modified_us=modified_us, author=author)
-        keys.count_up(tx, folder.share.id, more_bytes=sealed.size_bytes, more_nodes=1)
-        return node
+    def take_over(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
+        """Give ``file`` a new version with the content of ``source``, which goes away.
+
+        That needs no room. ``source`` leaves nothing in the trash unless it had a history.
+        """
+        share = file.share
+        with self._changes(tx, share) as ledger:
+            updated = self._copy_into(tx, ledger, file, source, author=author)
+            if versions.count_of_node(tx, source.id) > 1:
+                self._discard(tx, ledger, source, author=author)
+            else:
+                ledger.remove_subtree(source.id)
+            ledger.put_node(source.row.parent_id, modified_us=self._clock())
+        return updated
+
+    def restore(self, tx: Transaction, file: Node, version_id: bytes, *, author: str) -> Node:
+        """Make an older version's content the current one again, as a new version."""
+        version = self.past.version(tx, file.row, version_id)
+        self.room.require_quota(tx, file.share, version.row.size_bytes)
+        sealed = self._history.shared(tx, version, file.share.key)
+        with self._changes(tx, file.share) as ledger:
+            return self._put_version(
+                tx, ledger, file, sealed, modified_us=self._clock(), author=author
+            )
+
+    def replace_content(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
+        """Give ``file`` a new version with the content of ``source``, sharing its segments."""
+        self.room.require_quota(tx, file.share, source.row.size_bytes)
+        with self._changes(tx, file.share) as ledger:
+            return self._copy_into(tx, ledger, file, source, author=author)
 
     # The tree
 
     def add_folder(self, tx: Transaction, folder: Node, name: str, *, author: str) -> Node:
         """Add a new, empty folder; the name must be free."""
-        node = self._insert(
-            tx,
-            folder,
-            name,
-            is_folder=True,
-            version_id=NO_VERSION,
-            size_bytes=0,
-            modified_us=self._clock(),
-            author=author,
-        )
-        keys.count_up(tx, folder.share.id, more_bytes=0, more_nodes=1)
-        return node
+        share, now_us = folder.share, self._clock()
+        with self._changes(tx, share) as ledger:
+            row = self._new_row(folder.row, share, name, author=author, modified_us=now_us)
+            (row,) = ledger.add_nodes([row._replace(is_folder=True)])
+            ledger.put_node(folder.id, modified_us=now_us)
+        return Node(share, row, folder.path.child(name))
 
     def delete(self, tx: Transaction, node: Node, *, author: str) -> None:
         """Take the node, and with it all below it, out of the tree.
@@ -302,60 +291,24 @@ class Vault:
         Where the share keeps a trash the nodes stay restorable; otherwise they and their versions
         are gone when the transaction commits (their segments when ``gc`` runs).
         """
-        if node.share.settings.trash_s:
-            nodes.update(tx, node.id, deleted_us=self._clock(), deleted_by=author)
-            self._touch_folder(tx, node.row.parent_id)
-            return
-        doomed = [node, *(self.descendants(tx, node) if node.is_folder else ())]
-        freed = 0
-        for each in doomed:
-            if not each.is_folder:
-                freed += versions.remove_of_node(tx, each.id)
-            nodes.remove(tx, each.id)
-        keys.count_up(tx, node.share.id, more_bytes=-freed, more_nodes=-len(doomed))
-        self._touch_folder(tx, node.row.parent_id)
+        with self._changes(tx, node.share) as ledger:
+            self._discard(tx, ledger, node, author=author)
+            ledger.put_node(node.row.parent_id, modified_us=self._clock())
 
-    def take_over(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
-        """Give ``file`` a new version with the content of ``source``, which goes away.
-
-        That needs no room. ``source`` leaves nothing in the trash unless it had a history.
-        """
-        sealed = self._history.shared(tx, source.row, source.share.key)
-        modified_us = source.row.modified_us
-        updated = self._put_version(tx, file, sealed, modified_us=modified_us, author=author)
-        nodes.put_properties(tx, file.id, self._resealed_properties(tx, source, file.id))
-        self._remove_merged(tx, source, author=author)
-        return updated
-
-    def _remove_merged(self, tx: Transaction, node: Node, *, author: str) -> None:
-        if versions.count_of_node(tx, node.id) > 1:
-            self.delete(tx, node, author=author)
-            return
-        freed = versions.remove_of_node(tx, node.id)
-        nodes.remove(tx, node.id)
-        keys.count_up(tx, node.share.id, more_bytes=-freed, more_nodes=-1)
-        self._touch_folder(tx, node.row.parent_id)
-
-    def move(self, tx: Transaction, node: Node, folder: Node, name: str) -> Node:
+    def move(self, tx: Transaction, node: Node, folder: Node, name: str, *, author: str) -> Node:
         """Give the node a new parent in its share and a name, which must be free there.
 
         The node's id and history stay.
         """
-        sealed = folder.share.names.seal(folder.id, name)
-        nodes.update(tx, node.id, parent_id=folder.id, name_sealed=sealed)
-        self._touch_folder(tx, node.row.parent_id)
-        self._touch_folder(tx, folder.id)
-        row = replace(node.row, parent_id=folder.id, name_sealed=sealed)
-        return Node(node.share, row, folder.path.child(name))
-
-    def replace_content(self, tx: Transaction, file: Node, source: Node, *, author: str) -> Node:
-        """Give ``file`` a new version with the content of ``source``, sharing its segments."""
-        sealed = self._history.shared(tx, source.row, source.share.key)
-        updated = self.add_version(
-            tx, file, sealed, modified_us=source.row.modified_us, author=author
-        )
-        nodes.put_properties(tx, file.id, self._resealed_properties(tx, source, file.id))
-        return updated
+        share, now_us = node.share, self._clock()
+        self._tunnel.vacate(tx, share, node.row, author=author)
+        with self._changes(tx, share) as ledger:
+            sealed = share.names.seal(folder.id, name)
+            row = ledger.put_node(node.id, parent_id=folder.id, name_sealed=sealed)
+            for parent_id in {node.row.parent_id, folder.id}:
+                ledger.put_node(parent_id, modified_us=now_us)
+            row = self._continued(tx, ledger, share, row, author=author)
+        return Node(share, row, folder.path.child(name))
 
     def copy(
         self, tx: Transaction, node: Node, folder: Node, name: str, *, author: str, deep: bool
@@ -366,36 +319,20 @@ class Vault:
         the same, whole, before anything is copied.
         """
         assert not node.is_folder or not folder.path.is_within(node.path)
-        below = self.descendants(tx, node) if deep and node.is_folder else ()
-        total_bytes = node.row.size_bytes + sum(each.row.size_bytes for each in below)
-        self.check_quota(node.share, total_bytes)
-        return self._copied(tx, node, folder, name, author=author, deep=deep)
-
-    def _copied(
-        self, tx: Transaction, node: Node, folder: Node, name: str, *, author: str, deep: bool
-    ) -> Node:
-        if not node.is_folder:
-            copied = self._put_file(
-                tx,
-                folder,
-                name,
-                self._history.shared(tx, node.row, node.share.key),
-                modified_us=node.row.modified_us,
-                author=author,
-            )
-        else:
-            copied = self.add_folder(tx, folder, name, author=author)
-            for child in list(self.children(tx, node)) if deep else ():
-                self._copied(tx, child, copied, child.path.name, author=author, deep=True)
-        sealed_properties = self._resealed_properties(tx, node, copied.id)
-        if sealed_properties is not None:
-            nodes.put_properties(tx, copied.id, sealed_properties)
-        return copied
+        share = node.share
+        sources = [node, *(self.descendants(tx, node) if deep and node.is_folder else ())]
+        self.room.require_quota(tx, share, sum(each.row.size_bytes for each in sources))
+        with self._changes(tx, share) as ledger:
+            row = self._copied(tx, ledger, sources, folder, name, author=author)
+            ledger.put_node(folder.id, modified_us=self._clock())
+            row = self._continued(tx, ledger, share, row, author=author)
+        return Node(share, row, folder.path.child(name))
 
     def set_modified(self, tx: Transaction, node: Node, modified_us: int) -> Node:
         """Set the node's modification time."""
-        nodes.update(tx, node.id, modified_us=modified_us)
-        return Node(node.share, replace(node.row, modified_us=modified_us), node.path)
+        with self._changes(tx, node.share) as ledger:
+            row = ledger.put_node(node.id, modified_us=modified_us)
+        return Node(node.share, row, node.path)
 
     # Properties
 
@@ -416,41 +353,121 @@ class Vault:
         self, tx: Transaction, node: Node, properties: Mapping[PropertyName, str]
     ) -> None:
         """Replace the node's dead properties; LimitError beyond 64 KiB of them."""
-        nodes.put_properties(tx, node.id, packed(node.share, node.id, properties))
+        sealed = packed(node.share, node.id, properties)
+        with self._changes(tx, node.share) as ledger:
+            ledger.put_properties(node.id, sealed)
 
     # Inside
 
-    def _insert(
+    @staticmethod
+    def _changes(tx: Transaction, share: Share) -> AbstractContextManager[Ledger]:
+        return changes(tx, share.id, share.seal)
+
+    def _put_version(
         self,
         tx: Transaction,
-        folder: Node,
-        name: str,
+        ledger: Ledger,
+        file: Node,
+        sealed: SealedContent,
         *,
-        is_folder: bool,
-        version_id: bytes,
-        size_bytes: int,
         modified_us: int,
         author: str,
     ) -> Node:
-        node_id = self._random_bytes(ID_SIZE_BYTES)
-        row = NodeRow(
-            id=node_id,
-            share_id=folder.share.id,
+        dated = self._history.record(
+            tx, ledger, file.id, sealed, modified_us=modified_us, author=author
+        )
+        row = ledger.put_node(
+            file.id,
+            version_id=sealed.version_id,
+            size_bytes=sealed.size_bytes,
+            modified_us=modified_us,
+        )
+        gc.prune(ledger, file.share, dated, row.version_id, self._clock())
+        return Node(file.share, row, file.path)
+
+    def _copy_into(
+        self, tx: Transaction, ledger: Ledger, file: Node, source: Node, *, author: str
+    ) -> Node:
+        version = self._history.current(tx, source.row)
+        sealed = self._history.shared(tx, version, source.share.key)
+        modified_us = source.row.modified_us
+        updated = self._put_version(
+            tx, ledger, file, sealed, modified_us=modified_us, author=author
+        )
+        ledger.put_properties(file.id, self._resealed_properties(tx, source, file.id))
+        return updated
+
+    def _continued(
+        self, tx: Transaction, ledger: Ledger, share: Share, row: NodeRow, *, author: str
+    ) -> NodeRow:
+        """Return ``row`` once it has the history of the name that it fills, pruned."""
+        filled = self._tunnel.fill(tx, ledger, share, row, author=author)
+        if filled is not row:
+            dated = versions.dated(tx, row.id)
+            gc.prune(ledger, share, dated, row.version_id, self._clock())
+        return filled
+
+    def _discard(self, tx: Transaction, ledger: Ledger, node: Node, *, author: str) -> None:
+        if not node.share.settings.trash_s:
+            ledger.remove_subtree(node.id)
+            return
+        self._tunnel.vacate(tx, node.share, node.row, author=author)
+        ledger.put_node(node.id, deleted_us=self._clock(), deleted_by=author)
+
+    def _copied(
+        self,
+        tx: Transaction,
+        ledger: Ledger,
+        sources: Iterable[Node],
+        folder: Node,
+        name: str,
+        *,
+        author: str,
+    ) -> NodeRow:
+        """Copy ``sources``, each folder before what it holds; return the row of the first."""
+        rows: dict[bytes, NodeRow] = {}
+        for source in sources:
+            parent = rows.get(source.row.parent_id, folder.row) if rows else folder.row
+            row = self._new_row(
+                parent,
+                source.share,
+                source.path.name if rows else name,
+                author=author,
+                modified_us=self._clock() if source.is_folder else source.row.modified_us,
+            )
+            sealed = None
+            if source.is_folder:
+                row = row._replace(is_folder=True)
+            else:
+                version = self._history.current(tx, source.row)
+                sealed = self._history.shared(tx, version, source.share.key)
+                row = row._replace(version_id=sealed.version_id, size_bytes=sealed.size_bytes)
+            (row,) = ledger.add_nodes([row])
+            if sealed is not None:
+                self._history.record(
+                    tx, ledger, row.id, sealed, modified_us=row.modified_us, author=author
+                )
+            properties = self._resealed_properties(tx, source, row.id)
+            if properties is not None:
+                ledger.put_properties(row.id, properties)
+            rows[source.id] = row
+        return next(iter(rows.values()))
+
+    def _new_row(
+        self, folder: NodeRow, share: Share, name: str, *, author: str, modified_us: int
+    ) -> NodeRow:
+        return NodeRow(
+            id=self._random_bytes(ID_SIZE_BYTES),
+            share_id=share.id,
             parent_id=folder.id,
-            name_sealed=folder.share.names.seal(folder.id, name),
-            is_folder=is_folder,
-            version_id=version_id,
-            size_bytes=size_bytes,
+            name_sealed=share.names.seal(folder.id, name),
+            is_folder=False,
+            version_id=NO_VERSION,
+            size_bytes=0,
             created_us=self._clock(),
             modified_us=modified_us,
             created_by=author,
         )
-        nodes.insert(tx, row)
-        self._touch_folder(tx, folder.id)
-        return Node(folder.share, row, folder.path.child(name))
-
-    def _touch_folder(self, tx: Transaction, folder_id: bytes) -> None:
-        nodes.update(tx, folder_id, modified_us=self._clock())
 
     def _resealed_properties(self, tx: Transaction, source: Node, node_id: bytes) -> bytes | None:
         return packed(source.share, node_id, self.properties(tx, source))

@@ -21,11 +21,13 @@ from auth.session import Sessions
 from auth.throttle import Throttle, ThrottleSettings, ThrottleState
 from auth.totp import Seed, SeedStore, Totp
 from backends.blobs.local import LocalBlobStore
-from backends.catalog.engine import CATALOG_FILE, Catalog
+from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
 from backends.catalog.sessions import SqlSessionStore
+from backends.catalog.sqlite import CATALOG_FILE, open_catalog
 from backends.errors import KeyUnavailableError, StorageUnavailableError
-from backends.keyring import MasterKey, RecordCipher, derive_key
+from backends.keyfile import MasterKeys
+from backends.keyring import MasterKeySource, RecordCipher, derive_key
 from backends.share import Shares, ShareSettings, system_key
 from backends.vault import Vault
 from gateway.audit.checkpoint import append_to_anchor, make, signing_key
@@ -74,12 +76,12 @@ class Gateway:
     policy: PolicyInForce
     monitor: Monitor
     shares: Shares
-    master: MasterKey
+    masters: MasterKeySource
     clock: Clock
 
     def reload(self, config: GatewayConfig) -> None:
         """Put the policy and the shares of ``config`` in force."""
-        fresh = Shares(self.master, share_settings(config), secrets.token_bytes)
+        fresh = Shares(self.masters, share_settings(config), secrets.token_bytes)
         with self.catalog.begin() as tx:
             fresh.create_missing(tx, self.clock)
         self.vault.configure(share_settings(config))
@@ -105,24 +107,28 @@ class Gateway:
         self.catalog.close()
 
 
-def read_master_key(config: GatewayConfig) -> MasterKey:
-    """Return the master key; KeyUnavailableError says what is wrong with it."""
-    return MasterKey.from_file(_secret_path(config.keys.master_key))
+def read_master_keys(config: GatewayConfig) -> MasterKeys:
+    """Return the keys of the master key file; KeyUnavailableError says what is wrong with it."""
+    return MasterKeys(_secret_path(config.keys.master_key))
 
 
-def open_gateway(config: GatewayConfig, *, clock: Clock = system_clock) -> Gateway:
+def open_gateway(
+    config: GatewayConfig, *, clock: Clock = system_clock, masters: MasterKeySource | None = None
+) -> Gateway:
     """Return the gateway that ``config`` describes, its data folder made on first use.
 
-    Raises SealgateError with a sentence for the administrator; nothing is created before the
-    master key and the directory settings were found good.
+    ``masters`` takes the place of the master key that ``config`` names. Raises SealgateError with a
+    sentence for the administrator; nothing is created before the master key and the directory
+    settings were found good.
     """
-    master = read_master_key(config)
+    if masters is None:
+        masters = read_master_keys(config)
     directory = open_directory(config)
     catalog, store = _open_storage(config.storage.data_dir)
     catalog.migrate()
     with catalog.begin() as tx:
-        system = system_key(tx, master)
-        shares = Shares(master, share_settings(config), secrets.token_bytes)
+        system = system_key(tx, masters)
+        shares = Shares(masters, share_settings(config), secrets.token_bytes)
         shares.create_missing(tx, clock)
     audit_cipher = RecordCipher(system, "audit")
     journal = Journal(catalog, audit_cipher, node=config.server.node, clock=clock)
@@ -174,7 +180,7 @@ def open_gateway(config: GatewayConfig, *, clock: Clock = system_clock) -> Gatew
         policy=policy,
         monitor=monitor,
         shares=shares,
-        master=master,
+        masters=masters,
         clock=clock,
     )
 
@@ -219,7 +225,7 @@ def _open_storage(data_dir: Path) -> tuple[Catalog, LocalBlobStore]:
             f"The data folder {data_dir} cannot be made ({error.strerror}). Make it, writable for "
             "this user alone, or change storage.data_dir."
         ) from error
-    catalog = Catalog(data_dir)
+    catalog = open_catalog(data_dir)
     return catalog, LocalBlobStore.prepare(data_dir / BLOBS)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from backends.draft import Draft
 from backends.errors import LengthMismatchError, StorageError, StorageUnavailableError
+from backends.room import Reservation
 from gateway.model import NodeInfo
 
 DELETED = "deleted"
@@ -135,6 +136,9 @@ class WriteDoor(Protocol):
     def aborted(self, handle: WriteHandle, reason: str) -> None:
         """Record that nothing came of it."""
 
+    def suspend(self, handle: WriteHandle, reason: str) -> bool:
+        """Keep what arrived for its uploader and record that; False: it cannot be kept."""
+
 
 class WriteHandle:
     """A file open for writing; nothing is visible to others before ``commit``. Thread-safe."""
@@ -158,6 +162,7 @@ class WriteHandle:
         self.received_bytes = 0
         self.read_bytes = 0
         self.modified_us: int | None = None
+        self.reservation: Reservation | None = None
         self.changed = not info.version_id or not kept
         self.created = not info.version_id
         self._door = door
@@ -253,6 +258,17 @@ class WriteHandle:
             finally:
                 self._door.aborted(self, reason)
                 self._end_reading()
+
+    def suspend(self, reason: str) -> None:
+        """Keep what arrived, for its uploader alone, to be continued; else as ``abort``."""
+        with self._lock:
+            if self._result is not None or self._aborted:
+                return
+            if not self.kept and self.received_bytes and self._door.suspend(self, reason):
+                self._aborted = reason
+                self._end_reading()
+                return
+        self.abort(reason)
 
     def forget(self) -> None:
         """Drop what was written because its file was deleted; that operation has the record."""

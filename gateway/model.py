@@ -215,6 +215,43 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """One version of a file. ``author`` is a principal's id; ``sha256`` (hex) is of the plaintext.
+
+    ``created_us`` is when it became the file's content; ``sha256`` is empty while not known.
+    """
+
+    version_id: str
+    size_bytes: int
+    created_us: int
+    modified_us: int
+    author: str
+    sha256: str
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrashedNode:
+    """A deleted file or folder that can still be brought back.
+
+    ``parts`` is where it lay; ``folder_lives`` tells whether that folder is still there.
+    """
+
+    node_id: str
+    kind: Kind
+    parts: tuple[str, ...]
+    folder_lives: bool
+    size_bytes: int
+    deleted_us: int
+    deleted_by: str
+
+    @property
+    def path(self) -> VirtualPath:
+        """Where it lay."""
+        return VirtualPath(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
 class LockInfo:
     """A WebDAV lock (RFC 4918 section 6).
 

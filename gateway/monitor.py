@@ -25,9 +25,10 @@ from gateway.model import (
     PropertyName,
     Session,
     Usage,
+    VersionInfo,
     Wire,
 )
-from gateway.operations import content, locks, tree
+from gateway.operations import content, locks, past, tree
 from gateway.operations.tree import Listing
 from gateway.passage import Mode, Passage, Surroundings
 from gateway.paths import VirtualPath
@@ -215,16 +216,33 @@ class Door:
         terms = Terms(replace=replace, base=base, expected_size=expected_size)
         with self._operation(Action.WRITE, path, Mode.PREPARE) as op:
             opening = content.open_write(op, path, terms, create=create, keep=keep)
-        handle = WriteHandle(
-            Upload(self._passage),
-            opening.info,
-            opening.draft,
-            opening.target,
-            terms,
-            kept=keep and bool(opening.info.version_id),
-        )
+            upload = Upload(self._passage)
+            handle = WriteHandle(
+                upload,
+                opening.info,
+                opening.draft,
+                opening.target,
+                terms,
+                kept=opening.kept,
+            )
+            upload.require_room(handle, expected_size or 0, ahead=False)
         self._passage.surroundings.writes.add(self.session.id, path, handle)
         return handle
+
+    # The past
+
+    def versions(self, path: VirtualPath) -> list[VersionInfo]:
+        """Return the versions of a file, newest first; IsAFolderError."""
+        with self._operation("versions", path, Mode.READ) as op:
+            return past.versions(op, path)
+
+    def restore(self, path: VirtualPath, version_id: str) -> NodeInfo:
+        """Make an older version (by its id in hex) the current content, as a new version.
+
+        NotFoundError when the file has no such version.
+        """
+        with self._operation(Action.RESTORE, path, Mode.CHANGE) as op:
+            return past.restore(op, path, bytes.fromhex(version_id))
 
     # Locks
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from auth.policy import Policy, Situation, decide
 from auth.session import Sessions
-from backends.errors import NotFoundError, StorageError
+from backends.errors import IntegrityError, KeyUnavailableError, NotFoundError, StorageError
 from backends.vault import Vault
 from gateway.audit.journal import Journal
 from gateway.audit.record import Record, session_record
@@ -205,6 +205,9 @@ class Passage:
             record = replace(fallback, outcome=outcome, error=name)
         else:
             record = op.record(outcome, name)
+        if isinstance(error, IntegrityError | KeyUnavailableError):
+            # Which segment, node or row it is: whoever repairs it starts from here.
+            record = replace(record, note=str(error))
         journal = self.surroundings.journal
         if mode is Mode.LOOK_UP and isinstance(error, NotFoundError):
             journal.look_up((self.session.id, record.action, record.path, outcome), record)

@@ -6,6 +6,7 @@ operations on content.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from backends.draft import SealedContent
@@ -16,6 +17,8 @@ from gateway.model import Action, NodeInfo, Outcome
 from gateway.operations import content
 from gateway.operations.operation import Operation
 from gateway.passage import Mode, Passage
+
+log = logging.getLogger(__name__)
 
 READ_END = "read_end"
 """The action of a read's closing record, which says how many bytes left."""
@@ -31,8 +34,35 @@ class Upload:
         """Require, once a second, that the transfer may go on and that there is room for it."""
         if self._passage.pulse(_action_of(handle), handle.info.path):
             around = self._passage.surroundings
-            with around.catalog.snapshot() as tx:
-                around.vault.check_growth(tx, handle.target.share, handle.draft)
+            around.vault.room.require_reserve()
+            self.require_room(handle, handle.draft.size_bytes, ahead=True)
+
+    def require_room(self, handle: WriteHandle, size_bytes: int, *, ahead: bool) -> None:
+        """Require that the share has room for ``size_bytes``, and reserve it if that is much.
+
+        ``ahead``: the size is not final, so reserve a step more.
+        """
+        around = self._passage.surroundings
+        room, upload = around.vault.room, handle.draft.version_id
+        with around.catalog.snapshot() as tx:
+            share = around.vault.share(tx, handle.target.share)
+            room.require_quota(tx, share, size_bytes, upload=upload)
+        held = handle.reservation
+        if not room.worth_reserving(share, size_bytes) or (
+            held is not None and size_bytes <= held.size_bytes and around.clock() < held.renew_us
+        ):
+            return
+        with around.catalog.begin() as tx:
+            share = around.vault.share(tx, handle.target.share)
+            handle.reservation = room.reserve(tx, share, upload, size_bytes, ahead=ahead)
+
+    def _release(self, handle: WriteHandle) -> None:
+        """Give back what an upload that came to nothing had reserved."""
+        if handle.reservation is not None:
+            handle.reservation = None
+            around = self._passage.surroundings
+            with around.catalog.begin() as tx:
+                around.vault.room.release(tx, handle.draft.version_id)
 
     def read_back(self, handle: WriteHandle) -> None:
         """Let the writer read what its file held before; that is a read like any other."""
@@ -63,6 +93,7 @@ class Upload:
         except BaseException:
             if op is None or not op.committing:
                 handle.draft.discard()
+                self._release(handle)
             raise
 
     def _sealed(self, handle: WriteHandle) -> SealedContent | None:
@@ -82,6 +113,32 @@ class Upload:
         passage.surroundings.writes.remove(passage.session.id, handle)
         record = self._about(handle, _action_of(handle).value, Outcome.ABORTED)
         passage.append_durably(replace(record, rule=reason, bytes=handle.received_bytes))
+        self._release(handle)
+
+    def suspend(self, handle: WriteHandle, reason: str) -> bool:
+        """Keep a cut-off upload, sealed, with its record; False when it cannot be kept.
+
+        Asks no policy: nobody but the uploader will ever see it, who must be let in again first.
+        """
+        passage, around = self._passage, self._passage.surroundings
+        passage.surroundings.writes.remove(passage.session.id, handle)
+        about = self._about(handle, _action_of(handle).value, Outcome.ABORTED)
+        note = f"{handle.size_bytes} bytes are kept for the uploader to continue"
+        record = replace(about, rule=reason, bytes=handle.received_bytes, note=note)
+        committing = False
+        try:
+            sealed = handle.draft.seal()
+            with around.journal.begin() as tx:
+                content.keep_unfinished(
+                    tx, around.vault, handle, sealed, passage.session.principal.id
+                )
+                around.journal.append(tx, record)
+                committing = True
+        except StorageError as error:
+            log.warning("a cut-off upload cannot be kept: %s", type(error).__name__)
+            # Of a commit whose outcome is unknown the segments stay: see ``commit``.
+            return committing
+        return True
 
     def _about(self, handle: WriteHandle, action: str, outcome: Outcome) -> Record:
         return replace(

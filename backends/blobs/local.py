@@ -10,6 +10,8 @@ import contextlib
 import errno
 import os
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from backends.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
+
+OPEN_LIMIT = 128
+"""How many blobs are kept open for the next read; those opened longest ago are closed."""
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{32}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -61,7 +66,7 @@ class _LocalWriter:
         except OSError as error:
             raise storage_error(error) from error
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         try:
             while view:
@@ -101,11 +106,26 @@ class _LocalWriter:
         os.close(descriptor)
 
 
+class _LocalReader:
+    """An open blob. Closed when nobody refers to it: a thread may still be reading."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
 class LocalBlobStore:
     """Implements ``BlobStore`` in ``folder``, which must exist and be writable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._readers: OrderedDict[bytes, _LocalReader] = OrderedDict()
+        self._readers_lock = threading.Lock()
 
     @classmethod
     def prepare(cls, folder: Path) -> LocalBlobStore:
@@ -134,6 +154,23 @@ class LocalBlobStore:
         except OSError as error:
             raise storage_error(error) from error
 
+    def read_into(self, blob_id: bytes, offset: int, buffer: memoryview) -> int:
+        try:
+            reader = self._readers.get(blob_id) or self._opened(blob_id)
+            return os.preadv(reader.descriptor, [buffer], offset)
+        except FileNotFoundError:
+            raise IntegrityError(f"Segment {blob_id.hex()} is missing.") from None
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def _opened(self, blob_id: bytes) -> _LocalReader:
+        reader = _LocalReader(self._path(blob_id))
+        with self._readers_lock:
+            self._readers[blob_id] = reader
+            if len(self._readers) > OPEN_LIMIT:
+                self._readers.popitem(last=False)
+        return reader
+
     def size(self, blob_id: bytes) -> int:
         try:
             return self._path(blob_id).stat().st_size
@@ -143,6 +180,8 @@ class LocalBlobStore:
             raise storage_error(error) from error
 
     def delete(self, blob_id: bytes) -> None:
+        with self._readers_lock:
+            self._readers.pop(blob_id, None)
         try:
             self._path(blob_id).unlink(missing_ok=True)
         except OSError as error:

@@ -15,7 +15,7 @@ class _MemoryWriter:
         self._blob_id = blob_id
         self._data = bytearray()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._data += data
 
     def read_back(self, offset: int, size_bytes: int) -> bytes:
@@ -52,6 +52,11 @@ class MemoryBlobStore:
 
     def read(self, blob_id: bytes, offset: int, size_bytes: int) -> bytes:
         return self._blob(blob_id)[offset : offset + size_bytes]
+
+    def read_into(self, blob_id: bytes, offset: int, buffer: memoryview) -> int:
+        data = self.read(blob_id, offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def size(self, blob_id: bytes) -> int:
         return len(self._blob(blob_id))

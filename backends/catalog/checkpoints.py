@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from backends.catalog import journal
-from backends.catalog.engine import connection_of, writer_of
 from backends.catalog.journal import AuditRow
 from backends.catalog.schema import checkpoints
+from backends.catalog.statement import Query, insert, parameter
 from gateway.model import Transaction
 
 
-def insert(tx: Transaction, number: int, time_us: int, line: str) -> None:
-    """Add a checkpoint."""
-    writer_of(tx).execute(
-        checkpoints.insert(), {"number": number, "time_us": time_us, "line": line}
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointRow:
+class CheckpointRow(NamedTuple):
     """One row of ``checkpoints``."""
 
     number: int
@@ -30,31 +22,38 @@ class CheckpointRow:
     line: str
 
 
+_INSERT = insert(checkpoints)
+_LAST = Query(
+    sa.select(*(checkpoints.c[name] for name in CheckpointRow._fields))
+    .order_by(checkpoints.c.number.desc())
+    .limit(1)
+)
+_LINES_AFTER = Query(
+    sa.select(checkpoints.c.line)
+    .where(checkpoints.c.number > parameter("after"))
+    .order_by(checkpoints.c.number)
+)
+
+
+def insert_checkpoint(tx: Transaction, number: int, time_us: int, line: str) -> None:
+    """Add a checkpoint."""
+    _INSERT.run(tx, number=number, time_us=time_us, line=line)
+
+
 def last(tx: Transaction) -> CheckpointRow | None:
     """Return the newest checkpoint."""
-    statement = (
-        sa.select(checkpoints.c.number, checkpoints.c.time_us, checkpoints.c.line)
-        .order_by(checkpoints.c.number.desc())
-        .limit(1)
-    )
-    row = connection_of(tx).execute(statement).first()
-    return None if row is None else CheckpointRow(row.number, row.time_us, row.line)
+    row = _LAST.first(tx)
+    return None if row is None else CheckpointRow(*row)
 
 
 def lines_after(tx: Transaction, number: int) -> list[str]:
     """Return the lines of the checkpoints that come after ``number``."""
-    statement = (
-        sa.select(checkpoints.c.line)
-        .where(checkpoints.c.number > number)
-        .order_by(checkpoints.c.number)
-    )
-    return list(connection_of(tx).execute(statement).scalars())
+    return [row[0] for row in _LINES_AFTER.rows(tx, after=number)]
 
 
 def lines(tx: Transaction) -> Iterator[str]:
     """Yield every checkpoint's line, oldest first."""
-    statement = sa.select(checkpoints.c.line).order_by(checkpoints.c.number)
-    yield from connection_of(tx).execute(statement).scalars()
+    yield from lines_after(tx, -1)
 
 
 def heads(tx: Transaction) -> dict[str, AuditRow]:

@@ -11,12 +11,34 @@ from typing import Generic, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from backends.catalog.engine import connection_of, writer_of
 from backends.catalog.schema import throttles, totp_seeds
+from backends.catalog.statement import Command, Query, insert, parameter
 from backends.keyring import RecordCipher
 from gateway.model import Transaction
 
 NO_COUNTER = -1
+
+_THIS_PRINCIPAL = totp_seeds.c.principal_id == parameter("of_principal")
+_SEED = Query(
+    sa.select(totp_seeds.c.seed_sealed, totp_seeds.c.last_counter, totp_seeds.c.confirmed).where(
+        _THIS_PRINCIPAL
+    )
+)
+_INSERT_SEED = insert(totp_seeds)
+_ADVANCE = Command(
+    totp_seeds.update()
+    .where(_THIS_PRINCIPAL, totp_seeds.c.last_counter < parameter("counter"))
+    .values(last_counter=parameter("counter"), confirmed=True)
+)
+_REMOVE_SEED = Command(totp_seeds.delete().where(_THIS_PRINCIPAL))
+
+_THIS_KEY = throttles.c.key == parameter("this_key")
+_THROTTLE = Query(sa.select(throttles.c.failures, throttles.c.last_failure_us).where(_THIS_KEY))
+_INSERT_THROTTLE = insert(throttles)
+_REMOVE_THROTTLE = Command(throttles.delete().where(_THIS_KEY))
+_PURGE_THROTTLES = Command(
+    throttles.delete().where(throttles.c.last_failure_us < parameter("before_us"))
+)
 
 Seed = TypeVar("Seed")
 State = TypeVar("State", bound="StateLike")
@@ -42,43 +64,30 @@ class SqlSeedStore(Generic[Seed]):
         self._make_seed = make_seed
 
     def seed(self, tx: Transaction, principal_id: str) -> Seed | None:
-        row = (
-            connection_of(tx)
-            .execute(sa.select(totp_seeds).where(totp_seeds.c.principal_id == principal_id))
-            .first()
-        )
+        row = _SEED.first(tx, of_principal=principal_id)
         if row is None:
             return None
-        secret = self._cipher.unseal(row.seed_sealed, principal_id.encode("utf-8"))
-        return self._make_seed(secret.decode("ascii"), row.last_counter, row.confirmed)
+        sealed, last_counter, confirmed = row
+        secret = self._cipher.unseal(sealed, principal_id.encode("utf-8"))
+        return self._make_seed(secret.decode("ascii"), last_counter, bool(confirmed))
 
     def put(self, tx: Transaction, principal_id: str, secret: str, now_us: int) -> None:
         self.remove(tx, principal_id)
         sealed = self._cipher.seal(secret.encode("ascii"), principal_id.encode("utf-8"))
-        writer_of(tx).execute(
-            totp_seeds.insert(),
-            {
-                "principal_id": principal_id,
-                "seed_sealed": sealed,
-                "last_counter": NO_COUNTER,
-                "confirmed": False,
-                "created_us": now_us,
-            },
+        _INSERT_SEED.run(
+            tx,
+            principal_id=principal_id,
+            seed_sealed=sealed,
+            last_counter=NO_COUNTER,
+            confirmed=False,
+            created_us=now_us,
         )
 
     def advance(self, tx: Transaction, principal_id: str, counter: int) -> bool:
-        result = writer_of(tx).execute(
-            totp_seeds.update()
-            .where(totp_seeds.c.principal_id == principal_id, totp_seeds.c.last_counter < counter)
-            .values(last_counter=counter, confirmed=True)
-        )
-        return bool(result.rowcount)
+        return bool(_ADVANCE.run(tx, of_principal=principal_id, counter=counter))
 
     def remove(self, tx: Transaction, principal_id: str) -> bool:
-        result = writer_of(tx).execute(
-            totp_seeds.delete().where(totp_seeds.c.principal_id == principal_id)
-        )
-        return bool(result.rowcount)
+        return bool(_REMOVE_SEED.run(tx, of_principal=principal_id))
 
 
 class SqlThrottleStore(Generic[State]):
@@ -88,24 +97,17 @@ class SqlThrottleStore(Generic[State]):
         self._make_state = make_state
 
     def load(self, tx: Transaction, key: str) -> State:
-        row = connection_of(tx).execute(sa.select(throttles).where(throttles.c.key == key)).first()
-        return (
-            self._make_state(row.failures, row.last_failure_us) if row else self._make_state(0, 0)
-        )
+        row = _THROTTLE.first(tx, this_key=key)
+        return self._make_state(*row) if row else self._make_state(0, 0)
 
     def save(self, tx: Transaction, key: str, state: State) -> None:
         self.clear(tx, key)
-        writer_of(tx).execute(
-            throttles.insert(),
-            {
-                "key": key,
-                "failures": state.failures,
-                "last_failure_us": state.last_failure_us,
-            },
+        _INSERT_THROTTLE.run(
+            tx, key=key, failures=state.failures, last_failure_us=state.last_failure_us
         )
 
     def clear(self, tx: Transaction, key: str) -> None:
-        writer_of(tx).execute(throttles.delete().where(throttles.c.key == key))
+        _REMOVE_THROTTLE.run(tx, this_key=key)
 
     def purge(self, tx: Transaction, before_us: int) -> None:
-        writer_of(tx).execute(throttles.delete().where(throttles.c.last_failure_us < before_us))
+        _PURGE_THROTTLES.run(tx, before_us=before_us)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from backends.catalog.engine import connection_of, writer_of
 from backends.catalog.schema import locks, nodes
+from backends.catalog.statement import Command, Query, insert, parameter
 from gateway.model import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class LockRow:
+class LockRow(NamedTuple):
     """One row of ``locks``."""
 
     token: str
@@ -27,86 +26,84 @@ class LockRow:
     expires_us: int
 
 
-_COLUMNS = tuple(locks.c[name] for name in LockRow.__slots__)
-_ON_NODES = sa.select(*_COLUMNS).where(
-    locks.c.node_id.in_(sa.bindparam("node_ids", expanding=True)),
-    locks.c.expires_us > sa.bindparam("now_us"),
-)
-_ON_CHILDREN = (
+_COLUMNS = tuple(locks.c[name] for name in LockRow._fields)
+_LIVE = locks.c.expires_us > parameter("now_us")
+_THIS = locks.c.token == parameter("this_token")
+
+_ON_NODE = Query(sa.select(*_COLUMNS).where(locks.c.node_id == parameter("node_id"), _LIVE))
+_ON_CHILDREN = Query(
     sa.select(*_COLUMNS)
     .join(nodes, nodes.c.id == locks.c.node_id)
-    .where(
-        nodes.c.parent_id == sa.bindparam("parent_id"),
-        locks.c.expires_us > sa.bindparam("now_us"),
-    )
+    .where(nodes.c.parent_id == parameter("parent_id"), _LIVE)
 )
-_ANY = sa.select(sa.literal(1)).where(locks.c.expires_us > sa.bindparam("now_us")).limit(1)
-_BELOW = sa.text(
-    """
-    WITH RECURSIVE chain(token, id) AS (
-        SELECT token, node_id FROM locks WHERE expires_us > :now_us
-        UNION
-        SELECT chain.token, nodes.parent_id FROM chain JOIN nodes ON nodes.id = chain.id
-    )
-    SELECT token FROM chain WHERE id = :node_id
-    """
-).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+_ANY = Query(sa.select(sa.literal_column("1")).where(_LIVE).limit(1))
+_BY_TOKEN = Query(sa.select(*_COLUMNS).where(_THIS))
+_BELOW = Query(
+    sa.text(
+        """
+        WITH RECURSIVE chain(token, id) AS (
+            SELECT token, node_id FROM locks WHERE expires_us > :now_us
+            UNION
+            SELECT chain.token, nodes.parent_id FROM chain JOIN nodes ON nodes.id = chain.id
+        )
+        SELECT token FROM chain WHERE id = :node_id
+        """
+    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+)
+_COUNT_OF = Query(
+    sa.select(sa.func.count()).where(locks.c.principal_id == parameter("principal_id"), _LIVE)
+)
+_INSERT = insert(locks)
+_REFRESH = Command(locks.update().where(_THIS), "timeout_s", "expires_us")
+_REMOVE = Command(locks.delete().where(_THIS))
+_REMOVE_EXPIRED = Command(locks.delete().where(locks.c.expires_us <= parameter("now_us")))
 
 
 def any_live(tx: Transaction, now_us: int) -> bool:
     """Return whether any lock lives at all: the quick way past every lock check."""
-    return connection_of(tx).execute(_ANY, {"now_us": now_us}).first() is not None
+    return _ANY.first(tx, now_us=now_us) is not None
 
 
 def on_nodes(tx: Transaction, node_ids: Sequence[bytes], now_us: int) -> list[LockRow]:
     """Return the live locks that lie directly on any of the nodes."""
-    rows = connection_of(tx).execute(_ON_NODES, {"node_ids": list(node_ids), "now_us": now_us})
-    return [LockRow(*row) for row in rows]
+    return [
+        LockRow(*row)
+        for node_id in node_ids
+        for row in _ON_NODE.rows(tx, node_id=node_id, now_us=now_us)
+    ]
 
 
 def on_children(tx: Transaction, parent_id: bytes, now_us: int) -> list[LockRow]:
     """Return the live locks that lie directly on children of the folder."""
-    rows = connection_of(tx).execute(_ON_CHILDREN, {"parent_id": parent_id, "now_us": now_us})
-    return [LockRow(*row) for row in rows]
+    return [LockRow(*row) for row in _ON_CHILDREN.rows(tx, parent_id=parent_id, now_us=now_us)]
 
 
 def at_or_below(tx: Transaction, node_id: bytes, now_us: int) -> list[LockRow]:
     """Return the live locks on the node and on everything below it."""
-    connection = connection_of(tx)
-    tokens = connection.execute(_BELOW, {"node_id": node_id, "now_us": now_us}).scalars().all()
-    rows = connection.execute(sa.select(*_COLUMNS).where(locks.c.token.in_(tokens)))
-    return [LockRow(*row) for row in rows]
+    tokens = [row[0] for row in _BELOW.rows(tx, node_id=node_id, now_us=now_us)]
+    return [LockRow(*row) for token in tokens for row in _BY_TOKEN.rows(tx, this_token=token)]
 
 
 def count_of(tx: Transaction, principal_id: str, now_us: int) -> int:
     """Return how many live locks the principal holds."""
-    statement = sa.select(sa.func.count()).where(
-        locks.c.principal_id == principal_id, locks.c.expires_us > now_us
-    )
-    return int(connection_of(tx).execute(statement).scalar_one())
+    return int(_COUNT_OF.value(tx, principal_id=principal_id, now_us=now_us))
 
 
-def insert(tx: Transaction, row: LockRow) -> None:
+def insert_lock(tx: Transaction, row: LockRow) -> None:
     """Add a lock."""
-    writer_of(tx).execute(locks.insert(), {name: getattr(row, name) for name in LockRow.__slots__})
+    _INSERT.run(tx, **row._asdict())
 
 
 def refresh(tx: Transaction, token: str, *, timeout_s: int, expires_us: int) -> None:
     """Give a lock a new end."""
-    writer_of(tx).execute(
-        locks.update()
-        .where(locks.c.token == token)
-        .values(timeout_s=timeout_s, expires_us=expires_us)
-    )
+    _REFRESH.run(tx, this_token=token, timeout_s=timeout_s, expires_us=expires_us)
 
 
 def remove(tx: Transaction, tokens: Sequence[str]) -> None:
     """Remove locks by token."""
-    if tokens:
-        writer_of(tx).execute(locks.delete().where(locks.c.token.in_(tokens)))
+    _REMOVE.many(tx, [{"this_token": token} for token in tokens])
 
 
 def remove_expired(tx: Transaction, now_us: int) -> int:
     """Remove every lock that has run out; return how many."""
-    result = writer_of(tx).execute(locks.delete().where(locks.c.expires_us <= now_us))
-    return int(result.rowcount)
+    return _REMOVE_EXPIRED.run(tx, now_us=now_us)

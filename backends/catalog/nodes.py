@@ -1,23 +1,26 @@
-"""Statements over nodes: finding, listing, adding, changing and removing rows of the tree."""
+"""Statements over nodes: finding, listing, adding, changing and removing rows of the tree.
+
+Rows carry a MAC that is made and checked above (``backends.ledger``), which alone calls what
+changes rows here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from backends.catalog.engine import connection_of, writer_of
 from backends.catalog.schema import nodes, properties
+from backends.catalog.statement import Command, Query, insert, parameter
 from backends.errors import IntegrityError
 from gateway.model import Transaction
 
 NO_VERSION = b""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRow:
-    """One live row of ``nodes``."""
+class NodeRow(NamedTuple):
+    """One row of ``nodes``. ``deleted_us`` None: it lives."""
 
     id: bytes
     share_id: bytes
@@ -29,91 +32,192 @@ class NodeRow:
     created_us: int
     modified_us: int
     created_by: str
+    deleted_us: int | None = None
+    deleted_by: str | None = None
+    mac: bytes = b""
 
 
-_COLUMNS = tuple(nodes.c[name] for name in NodeRow.__slots__)
+class EntryRow(NamedTuple):
+    """What a listing needs of a live node; nothing of it but the name is authenticated."""
+
+    id: bytes
+    name_sealed: bytes
+    is_folder: bool
+    version_id: bytes
+    size_bytes: int
+    created_us: int
+    modified_us: int
+    created_by: str
+
+
+class Subtree(NamedTuple):
+    """A node of a subtree, live or in the trash."""
+
+    id: bytes
+    is_folder: bool
+    mac: bytes
+
+
+_COLUMNS = tuple(nodes.c[name] for name in NodeRow._fields)
 _LIVE = nodes.c.deleted_us.is_(None)
+_IN_FOLDER = nodes.c.parent_id == parameter("parent_id")
+_AT_NAME = nodes.c.name_sealed == parameter("name_sealed")
+_THIS = nodes.c.id == parameter("node_id")
 
-_BY_NAME = sa.select(*_COLUMNS).where(
-    nodes.c.parent_id == sa.bindparam("parent_id"),
-    nodes.c.name_sealed == sa.bindparam("name_sealed"),
-    _LIVE,
+_BY_NAME = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _AT_NAME, _LIVE))
+_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, _LIVE))
+_ANY_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS))
+_CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _LIVE))
+_ENTRIES = Query(sa.select(*(nodes.c[name] for name in EntryRow._fields)).where(_IN_FOLDER, _LIVE))
+_HAS_CHILD = Query(sa.select(sa.literal_column("1")).where(_IN_FOLDER, _LIVE).limit(1))
+_OF_SHARE = Query(
+    sa.select(*_COLUMNS)
+    .where(nodes.c.share_id == parameter("share_id"), nodes.c.id > parameter("after_id"))
+    .order_by(nodes.c.id)
+    .limit(parameter("count"))
 )
-_BY_ID = sa.select(*_COLUMNS).where(nodes.c.id == sa.bindparam("id"), _LIVE)
-_CHILDREN = sa.select(*_COLUMNS).where(nodes.c.parent_id == sa.bindparam("parent_id"), _LIVE)
-_HAS_CHILD = (
-    sa.select(sa.literal(1)).where(nodes.c.parent_id == sa.bindparam("parent_id"), _LIVE).limit(1)
+_DELETED_AT_NAME = Query(
+    sa.select(*_COLUMNS)
+    .where(
+        _IN_FOLDER,
+        _AT_NAME,
+        nodes.c.deleted_us >= parameter("since_us"),
+        nodes.c.is_folder.is_(False),
+    )
+    .order_by(nodes.c.deleted_us.desc())
+    .limit(1)
 )
-_PROPERTIES = sa.select(properties.c.properties_sealed).where(
-    properties.c.node_id == sa.bindparam("node_id")
+_TRASHED = Query(
+    sa.select(*_COLUMNS)
+    .where(
+        nodes.c.share_id == parameter("share_id"),
+        nodes.c.deleted_us >= parameter("since_us"),
+        nodes.c.deleted_us < parameter("before_us"),
+    )
+    .order_by(nodes.c.deleted_us, nodes.c.id)
+    .limit(parameter("count"))
 )
-_CHILD_PROPERTIES = (
+_SUBTREE = Query(
+    sa.text(
+        """
+        WITH RECURSIVE below(id, is_folder, mac) AS (
+            SELECT id, is_folder, mac FROM nodes WHERE id = :node_id
+            UNION ALL
+            SELECT nodes.id, nodes.is_folder, nodes.mac
+            FROM below JOIN nodes ON nodes.parent_id = below.id
+        )
+        SELECT id, is_folder, mac FROM below
+        """
+    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+)
+_INSERT = insert(nodes, *NodeRow._fields)
+_UPDATE = Command(nodes.update().where(_THIS), *NodeRow._fields)
+_REMOVE = Command(nodes.delete().where(_THIS))
+
+_THESE = properties.c.node_id == parameter("node_id")
+_PROPERTIES = Query(sa.select(properties.c.properties_sealed).where(_THESE))
+_CHILD_PROPERTIES = Query(
     sa.select(properties.c.node_id, properties.c.properties_sealed)
     .join(nodes, nodes.c.id == properties.c.node_id)
-    .where(nodes.c.parent_id == sa.bindparam("parent_id"), _LIVE)
+    .where(_IN_FOLDER, _LIVE)
 )
+_REMOVE_PROPERTIES = Command(properties.delete().where(_THESE))
+_INSERT_PROPERTIES = insert(properties)
 
 
 def by_name(tx: Transaction, parent_id: bytes, name_sealed: bytes) -> NodeRow | None:
     """Return the live node of that sealed name in the folder."""
-    row = (
-        connection_of(tx)
-        .execute(_BY_NAME, {"parent_id": parent_id, "name_sealed": name_sealed})
-        .first()
-    )
+    row = _BY_NAME.first(tx, parent_id=parent_id, name_sealed=name_sealed)
     return None if row is None else NodeRow(*row)
 
 
 def by_id(tx: Transaction, node_id: bytes) -> NodeRow | None:
     """Return the live node of that id."""
-    row = connection_of(tx).execute(_BY_ID, {"id": node_id}).first()
+    row = _BY_ID.first(tx, node_id=node_id)
     return None if row is None else NodeRow(*row)
 
 
-def children(tx: Transaction, parent_id: bytes) -> Iterator[NodeRow]:
-    """Yield the live nodes of the folder, in no order, by one query."""
-    for row in connection_of(tx).execute(_CHILDREN, {"parent_id": parent_id}):
-        yield NodeRow(*row)
+def any_by_id(tx: Transaction, node_id: bytes) -> NodeRow | None:
+    """Return the node of that id, live or in the trash."""
+    row = _ANY_BY_ID.first(tx, node_id=node_id)
+    return None if row is None else NodeRow(*row)
+
+
+def children(tx: Transaction, parent_id: bytes) -> list[NodeRow]:
+    """Return the live nodes of the folder, in no order."""
+    return [NodeRow(*row) for row in _CHILDREN.each(tx, parent_id=parent_id)]
+
+
+def entries(tx: Transaction, parent_id: bytes) -> Iterator[EntryRow]:
+    """Yield the live nodes of the folder as a listing shows them, in no order."""
+    return map(EntryRow._make, _ENTRIES.each(tx, parent_id=parent_id))
 
 
 def has_child(tx: Transaction, parent_id: bytes) -> bool:
     """Return whether the folder holds any live node."""
-    return connection_of(tx).execute(_HAS_CHILD, {"parent_id": parent_id}).first() is not None
+    return _HAS_CHILD.first(tx, parent_id=parent_id) is not None
 
 
-def insert(tx: Transaction, row: NodeRow) -> None:
-    """Add a live node; the name must be free in its folder."""
-    writer_of(tx).execute(nodes.insert(), {name: getattr(row, name) for name in NodeRow.__slots__})
+def of_share(tx: Transaction, share_id: bytes, after_id: bytes, count: int) -> list[NodeRow]:
+    """Return up to ``count`` nodes of the share, live or not, by id from after ``after_id`` on."""
+    rows = _OF_SHARE.rows(tx, share_id=share_id, after_id=after_id, count=count)
+    return [NodeRow(*row) for row in rows]
 
 
-def update(tx: Transaction, node_id: bytes, **values: bytes | int | str | None) -> None:
-    """Set columns of one node; IntegrityError when the catalog has lost it."""
-    changed = writer_of(tx).execute(nodes.update().where(nodes.c.id == node_id).values(**values))
-    if changed.rowcount != 1:
-        raise IntegrityError(f"Node {node_id.hex()} is not in the catalog any more.")
+def deleted_at_name(
+    tx: Transaction, parent_id: bytes, name_sealed: bytes, since_us: int
+) -> NodeRow | None:
+    """Return the file of that name that was deleted last, if not before ``since_us``."""
+    row = _DELETED_AT_NAME.first(
+        tx, parent_id=parent_id, name_sealed=name_sealed, since_us=since_us
+    )
+    return None if row is None else NodeRow(*row)
 
 
-def remove(tx: Transaction, node_id: bytes) -> None:
-    """Remove the row of one node and its properties for good."""
-    connection = writer_of(tx)
-    connection.execute(nodes.delete().where(nodes.c.id == node_id))
-    connection.execute(properties.delete().where(properties.c.node_id == node_id))
+def trashed(
+    tx: Transaction, share_id: bytes, *, since_us: int, before_us: int, count: int
+) -> list[NodeRow]:
+    """Return up to ``count`` nodes of the share that were deleted in a span, oldest first."""
+    rows = _TRASHED.rows(tx, share_id=share_id, since_us=since_us, before_us=before_us, count=count)
+    return [NodeRow(*row) for row in rows]
+
+
+def subtree(tx: Transaction, node_id: bytes) -> list[Subtree]:
+    """Return the node and everything below it, live or in the trash, parents first."""
+    return [Subtree(*row) for row in _SUBTREE.each(tx, node_id=node_id)]
+
+
+def add(tx: Transaction, rows: list[NodeRow]) -> None:
+    """Add nodes; the names must be free in their folders."""
+    _INSERT.many(tx, [row._asdict() for row in rows])
+
+
+def put(tx: Transaction, row: NodeRow) -> None:
+    """Replace the row of that id; IntegrityError when the catalog has lost it."""
+    if _UPDATE.run(tx, node_id=row.id, **row._asdict()) != 1:
+        raise IntegrityError(f"Node {row.id.hex()} is not in the catalog any more.")
+
+
+def remove(tx: Transaction, node_ids: list[bytes]) -> None:
+    """Remove nodes and their properties for good."""
+    these = [{"node_id": node_id} for node_id in node_ids]
+    _REMOVE.many(tx, these)
+    _REMOVE_PROPERTIES.many(tx, these)
 
 
 def properties_of(tx: Transaction, node_id: bytes) -> bytes | None:
     """Return the sealed properties of one node."""
-    return connection_of(tx).execute(_PROPERTIES, {"node_id": node_id}).scalar()
+    sealed: bytes | None = _PROPERTIES.value(tx, node_id=node_id)
+    return sealed
 
 
 def properties_of_children(tx: Transaction, parent_id: bytes) -> dict[bytes, bytes]:
     """Return the sealed properties of the folder's children that have any, by node id."""
-    rows = connection_of(tx).execute(_CHILD_PROPERTIES, {"parent_id": parent_id})
-    return {row.node_id: row.properties_sealed for row in rows}
+    return dict(_CHILD_PROPERTIES.rows(tx, parent_id=parent_id))
 
 
 def put_properties(tx: Transaction, node_id: bytes, sealed: bytes | None) -> None:
     """Replace the sealed properties of one node; None removes them."""
-    connection = writer_of(tx)
-    connection.execute(properties.delete().where(properties.c.node_id == node_id))
+    _REMOVE_PROPERTIES.run(tx, node_id=node_id)
     if sealed is not None:
-        connection.execute(properties.insert(), {"node_id": node_id, "properties_sealed": sealed})
+        _INSERT_PROPERTIES.run(tx, node_id=node_id, properties_sealed=sealed)

@@ -28,6 +28,7 @@ shares = sa.Table(
     sa.Column("used_bytes", sa.BigInteger, nullable=False),
     sa.Column("node_count", sa.BigInteger, nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("state_sealed", sa.LargeBinary, nullable=False),
 )
 
 epochs = sa.Table(
@@ -37,6 +38,7 @@ epochs = sa.Table(
     sa.Column("epoch", sa.Integer, primary_key=True),
     sa.Column("key_wrapped", sa.LargeBinary),
     sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("destroyed_us", sa.BigInteger),
 )
 
 nodes = sa.Table(
@@ -54,6 +56,7 @@ nodes = sa.Table(
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("deleted_us", sa.BigInteger),
     sa.Column("deleted_by", sa.Text),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
 )
 sa.Index(
     "nodes_by_name",
@@ -62,6 +65,14 @@ sa.Index(
     unique=True,
     sqlite_where=nodes.c.deleted_us.is_(None),
     postgresql_where=nodes.c.deleted_us.is_(None),
+)
+
+sa.Index(
+    "nodes_in_trash",
+    nodes.c.share_id,
+    nodes.c.deleted_us,
+    sqlite_where=nodes.c.deleted_us.is_not(None),
+    postgresql_where=nodes.c.deleted_us.is_not(None),
 )
 
 versions = sa.Table(
@@ -79,6 +90,8 @@ versions = sa.Table(
     sa.Column("inline_sealed", sa.LargeBinary),
     sa.Column("mac", sa.LargeBinary, nullable=False),
 )
+
+sa.Index("versions_by_epoch", versions.c.share_id, versions.c.epoch)
 
 extents = sa.Table(
     "extents",
@@ -99,6 +112,61 @@ segments = sa.Table(
     sa.Column("size_sealed_bytes", sa.BigInteger, nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("orphaned_us", sa.BigInteger, index=True),
+    sa.Column("verified_us", sa.BigInteger, nullable=False, index=True),
+)
+
+sa.Index("segments_by_epoch", segments.c.share_id, segments.c.epoch)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("segment_id", sa.LargeBinary, primary_key=True),
+    sa.Column("share_id", sa.LargeBinary, nullable=False),
+    sa.Column("found_us", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+vacated = sa.Table(
+    "vacated",
+    metadata,
+    sa.Column("folder_id", sa.LargeBinary, primary_key=True),
+    sa.Column("name_sealed", sa.LargeBinary, primary_key=True),
+    sa.Column("node_id", sa.LargeBinary, nullable=False),
+    sa.Column("principal_id", sa.Text, nullable=False),
+    sa.Column("vacated_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+)
+
+unfinished = sa.Table(
+    "unfinished",
+    metadata,
+    sa.Column("id", sa.LargeBinary, primary_key=True),
+    sa.Column("share_id", sa.LargeBinary, nullable=False),
+    sa.Column("folder_id", sa.LargeBinary, nullable=False),
+    sa.Column("name_sealed", sa.LargeBinary, nullable=False),
+    sa.Column("principal_id", sa.Text, nullable=False),
+    sa.Column("version_id", sa.LargeBinary, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("modified_us", sa.BigInteger, nullable=False),
+    sa.Column("expires_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+)
+sa.Index(
+    "unfinished_by_name",
+    unfinished.c.folder_id,
+    unfinished.c.name_sealed,
+    unfinished.c.principal_id,
+    unique=True,
+)
+
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("id", sa.LargeBinary, primary_key=True),
+    sa.Column("share_id", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("expires_us", sa.BigInteger, nullable=False, index=True),
 )
 
 properties = sa.Table(

@@ -5,29 +5,56 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from backends.catalog.engine import connection_of, writer_of
 from backends.catalog.schema import sessions
+from backends.catalog.statement import Command, Query, insert, parameter
 from gateway.model import Client, Factor, Principal, Session, Transaction, Wire
 
 FOREVER_US = 1 << 62
 
+
+class SessionRow(NamedTuple):
+    """One row of ``sessions``."""
+
+    id: str
+    principal_id: str
+    principal: str
+    wire: str
+    client_address: str
+    client_software: str
+    factors: str
+    binding: bytes | None
+    join_until_us: int
+    connections: int
+    opened_us: int
+    last_active_us: int
+    idle_timeout_s: int
+    ends_us: int
+    ended_us: int | None
+    ended_reason: str | None
+
+
+_COLUMNS = tuple(sessions.c[name] for name in SessionRow._fields)
 _LIVE = sessions.c.ended_us.is_(None)
-_BY_ID = sa.select(sessions).where(sessions.c.id == sa.bindparam("id"), _LIVE)
-_BY_BINDING = sa.select(sessions).where(sessions.c.binding == sa.bindparam("binding"))
-_TOUCH = (
-    sessions.update()
-    .where(sessions.c.id == sa.bindparam("session_id"), _LIVE)
-    .values(last_active_us=sa.bindparam("now_us"))
+_THIS = sessions.c.id == parameter("session_id")
+_BOUND = sessions.c.binding == parameter("tag")
+
+_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, _LIVE))
+_BY_BINDING = Query(sa.select(*_COLUMNS).where(_BOUND))
+_ALL_LIVE = Query(sa.select(*_COLUMNS).where(_LIVE))
+_CONNECTIONS = Query(sa.select(sessions.c.connections).where(_THIS))
+_INSERT = insert(sessions)
+_UNBIND = Command(sessions.update().where(_BOUND).values(binding=sa.null()))
+_COUNT = Command(
+    sessions.update().where(_THIS).values(connections=sessions.c.connections + parameter("change"))
 )
-_END = (
-    sessions.update()
-    .where(sessions.c.id == sa.bindparam("session_id"), _LIVE)
-    .values(ended_us=sa.bindparam("now_us"), ended_reason=sa.bindparam("reason"))
-)
+_TOUCH = Command(sessions.update().where(_THIS, _LIVE), "last_active_us")
+_END = Command(sessions.update().where(_THIS, _LIVE), "ended_us", "ended_reason")
+_SET_PRINCIPAL = Command(sessions.update().where(_THIS), "principal")
+_FORGET = Command(sessions.delete().where(sessions.c.ended_us < parameter("before_us")))
 
 
 class BindingLike(Protocol):
@@ -55,56 +82,46 @@ class SqlSessionStore:
     """Implements ``auth.session.SessionStore``."""
 
     def insert(self, tx: Transaction, session: Session, binding: BindingLike | None) -> None:
-        connection = writer_of(tx)
         tag, join_until_us = None, 0
         if binding is not None:
             tag = binding.tag
             join_until_us = FOREVER_US if binding.join_until_us is None else binding.join_until_us
             # A session that is over but not yet reaped must not keep its binding from a new one.
-            connection.execute(
-                sessions.update().where(sessions.c.binding == tag).values(binding=None)
-            )
-        connection.execute(
-            sessions.insert(),
-            {
-                "id": session.id,
-                "principal_id": session.principal.id,
-                "principal": _principal_text(session.principal),
-                "wire": session.wire.value,
-                "client_address": session.client.address,
-                "client_software": session.client.software,
-                "factors": ",".join(sorted(session.factors)),
-                "binding": tag,
-                "join_until_us": join_until_us,
-                "connections": 1,
-                "opened_us": session.opened_us,
-                "last_active_us": session.last_active_us,
-                "idle_timeout_s": session.idle_timeout_s,
-                "ends_us": session.ends_us,
-            },
+            _UNBIND.run(tx, tag=tag)
+        row = SessionRow(
+            id=session.id,
+            principal_id=session.principal.id,
+            principal=_principal_text(session.principal),
+            wire=session.wire.value,
+            client_address=session.client.address,
+            client_software=session.client.software,
+            factors=",".join(sorted(session.factors)),
+            binding=tag,
+            join_until_us=join_until_us,
+            connections=1,
+            opened_us=session.opened_us,
+            last_active_us=session.last_active_us,
+            idle_timeout_s=session.idle_timeout_s,
+            ends_us=session.ends_us,
+            ended_us=None,
+            ended_reason=None,
         )
+        _INSERT.run(tx, **row._asdict())
 
     def get(self, tx: Transaction, session_id: str) -> Session | None:
-        row = connection_of(tx).execute(_BY_ID, {"id": session_id}).first()
-        return None if row is None else _session(row)
+        row = _BY_ID.first(tx, session_id=session_id)
+        return None if row is None else _session(SessionRow(*row))
 
     def bound(self, tx: Transaction, tag: bytes) -> Bound | None:
-        row = connection_of(tx).execute(_BY_BINDING, {"binding": tag}).first()
-        return (
-            None if row is None else Bound(_session(row), row.ended_us is None, row.join_until_us)
-        )
+        found = _BY_BINDING.first(tx, tag=tag)
+        if found is None:
+            return None
+        row = SessionRow(*found)
+        return Bound(_session(row), row.ended_us is None, row.join_until_us)
 
     def count(self, tx: Transaction, session_id: str, change: int) -> int:
-        connection = writer_of(tx)
-        connection.execute(
-            sessions.update()
-            .where(sessions.c.id == session_id)
-            .values(connections=sessions.c.connections + change)
-        )
-        count = connection.execute(
-            sa.select(sessions.c.connections).where(sessions.c.id == session_id)
-        ).scalar()
-        return 0 if count is None else int(count)
+        _COUNT.run(tx, session_id=session_id, change=change)
+        return int(_CONNECTIONS.value(tx, session_id=session_id) or 0)
 
     def update(
         self,
@@ -115,41 +132,30 @@ class SqlSessionStore:
         ended: str,
         now_us: int,
     ) -> bool:
-        connection = writer_of(tx)
         if last_active_us is not None:
-            result = connection.execute(
-                _TOUCH, {"session_id": session_id, "now_us": last_active_us}
-            )
-        else:
-            result = connection.execute(
-                _END, {"session_id": session_id, "now_us": now_us, "reason": ended}
-            )
-        return bool(result.rowcount)
+            return bool(_TOUCH.run(tx, session_id=session_id, last_active_us=last_active_us))
+        return bool(_END.run(tx, session_id=session_id, ended_us=now_us, ended_reason=ended))
 
     def live(self, tx: Transaction) -> Iterator[Session]:
-        for row in connection_of(tx).execute(sa.select(sessions).where(_LIVE)):
-            yield _session(row)
+        for row in _ALL_LIVE.rows(tx):
+            yield _session(SessionRow(*row))
 
 
 def set_principal(tx: Transaction, session: Session) -> None:
     """Store what the directory now says of the session's principal."""
-    writer_of(tx).execute(
-        sessions.update()
-        .where(sessions.c.id == session.id)
-        .values(principal=_principal_text(session.principal))
-    )
+    _SET_PRINCIPAL.run(tx, session_id=session.id, principal=_principal_text(session.principal))
 
 
 def forget_ended(tx: Transaction, before_us: int) -> None:
     """Remove the rows of sessions that ended before ``before_us``; their audit records stay."""
-    writer_of(tx).execute(sessions.delete().where(sessions.c.ended_us < before_us))
+    _FORGET.run(tx, before_us=before_us)
 
 
 def _principal_text(principal: Principal) -> str:
     return json.dumps([principal.name, principal.display_name, sorted(principal.memberships)])
 
 
-def _session(row: Any) -> Session:  # noqa: ANN401  a SQLAlchemy row
+def _session(row: SessionRow) -> Session:
     name, display_name, memberships = json.loads(row.principal)
     return Session(
         id=row.id,

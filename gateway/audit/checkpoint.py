@@ -76,7 +76,7 @@ def make(tx: Transaction, key: Ed25519PrivateKey, now_us: int) -> str:
     body = {"number": number, "time": iso_time(now_us), "before": before, "heads": heads}
     signature = key.sign(canonical(body).encode("ascii")).hex()
     line = canonical(body | {"signature": signature})
-    checkpoints.insert(tx, number, now_us, line)
+    checkpoints.insert_checkpoint(tx, number, now_us, line)
     return line
 
 

@@ -102,7 +102,7 @@ class Journal:
             now_us=self._clock(),
             salt=self._random_bytes(SALT_SIZE_BYTES),
         )
-        rows.insert(
+        rows.append(
             tx,
             [
                 rows.AuditRow(

@@ -61,21 +61,28 @@ def opened(arguments: argparse.Namespace, *, fresh: bool = False) -> Iterator[Ga
         gateway.close()
 
 
+def operator() -> str:
+    """Return who runs the command, as records and versions name them."""
+    return f"{getpass.getuser()} (local)"
+
+
+def administrative(action: str, *, principal_id: str = "", note: str = "") -> Record:
+    """Return the record of an administrative act."""
+    return Record(
+        action=action,
+        outcome=Outcome.OK,
+        principal_name=operator(),
+        protocol=Wire.ADMIN.value,
+        rule=principal_id,
+        note=note,
+    )
+
+
 def administered(
     gateway: Gateway, tx: Transaction, action: str, *, principal_id: str = "", note: str = ""
 ) -> None:
     """Append the record of an administrative act to the transaction that holds it."""
-    gateway.journal.append(
-        tx,
-        Record(
-            action=action,
-            outcome=Outcome.OK,
-            principal_name=f"{getpass.getuser()} (local)",
-            protocol=Wire.ADMIN.value,
-            rule=principal_id,
-            note=note,
-        ),
-    )
+    gateway.journal.append(tx, administrative(action, principal_id=principal_id, note=note))
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401  whatever json takes

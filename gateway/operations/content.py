@@ -13,9 +13,9 @@ from backends.errors import (
     NotFoundError,
     ParentMissingError,
 )
-from backends.vault import Node
+from backends.vault import Node, Vault
 from gateway.handles import Source, Target, Terms, WriteHandle
-from gateway.model import Action, Kind, NodeInfo
+from gateway.model import Action, Kind, NodeInfo, Transaction
 from gateway.operations.operation import Operation
 from gateway.paths import VirtualPath
 
@@ -30,17 +30,48 @@ class Opening:
     info: NodeInfo
     draft: Draft
     target: Target
+    kept: bool
+    """Whether the draft began with what the file held; not with what its uploader had sent."""
+
+
+def keep_unfinished(
+    tx: Transaction,
+    vault: Vault,
+    handle: WriteHandle,
+    sealed: SealedContent,
+    principal_id: str,
+) -> None:
+    """Keep what arrived of an upload that was cut off, for its uploader to go on with.
+
+    Raises QuotaExceededError, and NotFoundError for a share that is no more.
+    """
+    share = vault.share(tx, handle.target.share)
+    upload = handle.draft.version_id
+    vault.room.release(tx, upload)
+    vault.room.require_quota(tx, share, sealed.size_bytes, upload=upload)
+    vault.unfinished.keep(
+        tx,
+        share,
+        handle.target.folder_id,
+        handle.target.name,
+        sealed,
+        principal_id=principal_id,
+        modified_us=handle.present_info.modified_us,
+    )
 
 
 def open_read(op: Operation, path: VirtualPath) -> tuple[NodeInfo, Source]:
     """Return a file's content, its manifest verified; the session's own unfinished one first."""
     writing = op.own_write(path)
-    if writing is None or writing.kept:
+    upload = None if writing is not None else op.unfinished(path, op.lineage(path))
+    if upload is None and (writing is None or writing.kept):
         op.allow(Action.READ, path)
     else:
         op.allow_stat(path, own=True)
     if writing is not None:
         return writing.present_info, writing
+    if upload is not None:
+        return upload.info(path), op.vault.unfinished.open(op.tx, upload)
     node = op.require(path)
     if node.is_folder:
         raise IsAFolderError("This is a folder, not a file.")
@@ -66,12 +97,18 @@ def open_write(
     _require_base(node, terms)
     folder = op.folder_for(path, lineage)
     op.require_unlocked(lineage, membership=False)
-    op.vault.check_room(folder.share, terms.expected_size or 0)
-    base = op.vault.open_content(op.tx, node) if keep and node is not None else None
+    op.vault.room.require_disk(terms.expected_size or 0)
+    upload = op.unfinished(path, lineage) if keep else None
+    base = None
+    if upload is not None:
+        base = op.vault.unfinished.open(op.tx, upload)
+    elif keep and node is not None:
+        base = op.vault.open_content(op.tx, node)
     return Opening(
         info=_new_info(path, op.now_us) if node is None else node.info(),
         draft=op.vault.draft(folder.share, base),
         target=Target(folder.share.name, folder.id, path.name, None if node is None else node.id),
+        kept=base is not None and upload is None,
     )
 
 
@@ -100,6 +137,11 @@ def commit(op: Operation, handle: WriteHandle, sealed: SealedContent | None) -> 
         )
     _require_base(node, handle.terms)
     op.require_unlocked(op.lineage(path), membership=False)
+    unfinished = op.unfinished(path, [*op.lineage(folder.path), folder])
+    if unfinished is not None:
+        op.vault.unfinished.remove(op.tx, unfinished)
+    if handle.reservation is not None:
+        op.vault.room.release(op.tx, handle.draft.version_id)
     modified_us = op.now_us if handle.modified_us is None else handle.modified_us
     author = op.principal_id
     if node is None and sealed is None:

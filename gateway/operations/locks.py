@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from backends.catalog import locks
 from backends.catalog.locks import LockRow
@@ -57,7 +56,7 @@ def take(
         timeout_s=timeout_s,
         expires_us=op.now_us + timeout_s * SECOND_US,
     )
-    locks.insert(op.tx, row)
+    locks.insert_lock(op.tx, row)
     return locking.described(row, node.path, owner, op.principal_id), created
 
 
@@ -68,7 +67,7 @@ def refresh(op: Operation, path: VirtualPath, token: str, *, timeout_s: int) -> 
     timeout_s = min(max(timeout_s, 1), locking.TIMEOUT_LIMIT_S)
     expires_us = op.now_us + timeout_s * SECOND_US
     locks.refresh(op.tx, token, timeout_s=timeout_s, expires_us=expires_us)
-    refreshed = replace(row, timeout_s=timeout_s, expires_us=expires_us)
+    refreshed = row._replace(timeout_s=timeout_s, expires_us=expires_us)
     return locking.described(refreshed, node.path, _owner(node, row), op.principal_id)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from auth.policy import Decision, Policy, Situation, decide, decide_stat, rules_below
 from backends.catalog import locks
 from backends.errors import NotAFolderError, NotFoundError, ParentMissingError
+from backends.unfinished import UnfinishedUpload
 from backends.vault import Node, Vault
 from gateway import locking
 from gateway.audit.record import Record, session_record
@@ -181,6 +182,27 @@ class Operation:
         if self.session.wire is not Wire.SFTP:
             return []
         return self.writes.within(self.session.id, folder)
+
+    def unfinished(self, path: VirtualPath, lineage: Sequence[Node]) -> UnfinishedUpload | None:
+        """Return what arrived of the principal's own cut-off upload to ``path``, if any.
+
+        For SFTP alone, whose clients can continue one.
+        """
+        depth = len(path.parts) - 1
+        if self.session.wire is not Wire.SFTP or depth < 1 or len(lineage) < depth:
+            return None
+        folder = lineage[depth - 1]
+        return self.vault.unfinished.find(
+            self.tx, folder.share, folder.id, path.name, principal_id=self.principal_id
+        )
+
+    def unfinished_in(self, folder: Node) -> list[UnfinishedUpload]:
+        """Return the principal's own cut-off uploads in ``folder``; for SFTP alone."""
+        if self.session.wire is not Wire.SFTP:
+            return []
+        return self.vault.unfinished.in_folder(
+            self.tx, folder.share, folder.id, principal_id=self.principal_id
+        )
 
     def concerns(self, node: Node) -> None:
         """Note which node and version the operation is about."""

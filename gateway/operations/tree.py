@@ -9,6 +9,7 @@ from auth.policy import rules_below, visible_shares
 from backends.catalog import locks
 from backends.errors import (
     AlreadyExistsError,
+    ConflictError,
     CrossShareError,
     IntoItselfError,
     IsAFolderError,
@@ -16,7 +17,7 @@ from backends.errors import (
     NotEmptyError,
     NotFoundError,
 )
-from backends.vault import Node
+from backends.vault import Node, entry_info
 from gateway.errors import DeniedError
 from gateway.handles import Target, WriteHandle
 from gateway.model import Action, Kind, NodeInfo, PropertyName, Usage
@@ -35,10 +36,16 @@ class Listing:
 def stat(op: Operation, path: VirtualPath, *, properties: bool) -> NodeInfo:
     """Return what is known of the node."""
     writing = op.own_write(path)
-    node = None if path.is_root else op.find(path)
+    lineage = op.lineage(path)
+    node = op.at_end(lineage, path)
     if node is not None:
         op.concerns(node)
-    own = writing is not None or (node is not None and node.row.created_by == op.principal_id)
+    upload = op.unfinished(path, lineage) if writing is None else None
+    own = (
+        writing is not None
+        or upload is not None
+        or (node is not None and node.row.created_by == op.principal_id)
+    )
     try:
         op.allow_stat(path, own=own)
     except DeniedError as error:
@@ -50,6 +57,8 @@ def stat(op: Operation, path: VirtualPath, *, properties: bool) -> NodeInfo:
         return NodeInfo(ROOT, Kind.FOLDER)
     if writing is not None:
         return writing.present_info
+    if upload is not None:
+        return upload.info(path)
     if node is None:
         raise NotFoundError("There is no such file or folder.")
     return node.info(op.vault.properties(op.tx, node) if properties else None)
@@ -63,11 +72,17 @@ def scandir(op: Operation, path: VirtualPath, *, properties: bool) -> Listing:
     folder = op.require(path)
     if not folder.is_folder:
         raise NotAFolderError("Only a folder can be listed.")
-    nodes = op.vault.children(op.tx, folder)
-    if rules_below(op.policy, op.session.principal, path):
-        nodes = (node for node in nodes if op.shows(node))
     found = op.vault.properties_of_children(op.tx, folder) if properties else {}
-    children = {node.path.name: node.info(found.get(node.id)) for node in nodes}
+    if rules_below(op.policy, op.session.principal, path):
+        shown = [node for node in op.vault.children(op.tx, folder) if op.shows(node)]
+        children = {node.path.name: node.info(found.get(node.id)) for node in shown}
+    else:
+        children = {
+            name: entry_info(path.child(name), row, found.get(row.id))
+            for name, row in op.vault.entries(op.tx, folder)
+        }
+    for upload in op.unfinished_in(folder):
+        children[upload.name] = upload.info(path.child(upload.name))
     for writing_path, handle in op.own_writes(path):
         if writing_path.parent == path:
             children[writing_path.name] = handle.present_info
@@ -100,11 +115,15 @@ def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: b
     writing = op.own_writes(path)
     lineage = op.lineage(path)
     node = op.at_end(lineage, path)
+    upload = op.unfinished(path, lineage)
+    if upload is not None:
+        op.vault.unfinished.remove(op.tx, upload)
     if node is None:
         handle = op.own_write(path)
-        if handle is None:
+        if handle is not None:
+            _forget(op, [(path, handle)])
+        elif upload is None:
             raise NotFoundError("There is no such file or folder.")
-        _forget(op, [(path, handle)])
         return
     op.concerns(node)
     _require_kind(node, kind)
@@ -144,7 +163,7 @@ def move(
     locks.remove(op.tx, op.require_unlocked_below(node))
     if existing is None:
         op.require_unlocked(there, membership=False)
-        op.vault.move(op.tx, node, folder, target.name)
+        op.vault.move(op.tx, node, folder, target.name, author=op.principal_id)
     elif _merges(node, existing):
         op.require_unlocked(there, membership=False)
         op.concerns(op.vault.take_over(op.tx, existing, node, author=op.principal_id))
@@ -152,7 +171,7 @@ def move(
         op.afterwards.append(lambda: op.writes.retarget(op.session.id, source, merged))
     else:
         _remove(op, there)
-        op.vault.move(op.tx, node, folder, target.name)
+        op.vault.move(op.tx, node, folder, target.name, author=op.principal_id)
     op.afterwards.append(lambda: op.writes.move(op.session.id, source, target))
     return existing is None
 
@@ -228,7 +247,7 @@ def usage(op: Operation, path: VirtualPath) -> Usage:
     """Return the space of the share that ``path`` lies in; for ``/``, that of the store."""
     op.allow_stat(VirtualPath(path.parts[:1]), own=False)
     if path.is_root:
-        return Usage(0, op.vault.available_bytes(), None, 0)
+        return Usage(0, op.vault.room.available_bytes(), None, 0)
     return op.vault.usage(op.tx, path.share)
 
 
@@ -319,6 +338,8 @@ def _move_unfinished(
 ) -> bool:
     """Rename a file that this session is still writing and that nobody else sees yet."""
     handle = op.own_write(source)
+    if handle is None and op.unfinished(source, op.lineage(source)) is not None:
+        raise ConflictError("The upload of this file was cut off; continue it, or delete it.")
     if handle is None:
         raise NotFoundError("There is no such file or folder.")
     existing = op.at_end(there, target)

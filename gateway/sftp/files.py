@@ -120,11 +120,14 @@ class VirtualFiles(asyncssh.SFTPServer):
             await self._workers.door(_commit, _writing(file_obj).handle)
 
     async def close(self, file_obj: object) -> None:
-        """Give a file up: the connection went before its client closed it."""
+        """Give a file up: the connection went before its client closed it.
+
+        What arrived of an upload waits for its uploader to continue it.
+        """
         if isinstance(file_obj, Reading):
             await self._workers.door(file_obj.handle.close, complete=False)
         else:
-            await self._workers.door(_writing(file_obj).handle.abort, "disconnected")
+            await self._workers.door(_writing(file_obj).handle.suspend, "disconnected")
 
     # Content
 

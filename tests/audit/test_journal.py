@@ -151,7 +151,7 @@ def test_work_is_committed_with_its_record_or_not_at_all(gate: Gate) -> None:
 
     def work(tx: Transaction) -> None:
         row = locks.LockRow("urn:uuid:1", b"n", True, False, "p", "P", b"", 9, 1 << 60)
-        locks.insert(tx, row)
+        locks.insert_lock(tx, row)
 
     gate.refuse_records()
     with pytest.raises(AuditUnavailableError):

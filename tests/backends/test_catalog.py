@@ -16,9 +16,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from backends.catalog import keys
-from backends.catalog.engine import Catalog, connection_of
+from backends.catalog.engine import Catalog
 from backends.catalog.migrations import REVISION
 from backends.catalog.schema import metadata
+from backends.catalog.sqlite import CATALOG_FILE, open_catalog
+from backends.catalog.statement import Tx
 from backends.errors import KeyUnavailableError, StorageUnavailableError
 from backends.keyring import MasterKey
 from backends.share import system_key
@@ -30,9 +32,9 @@ COUNTER = """
 import sys
 from pathlib import Path
 from backends.catalog import keys
-from backends.catalog.engine import Catalog
+from backends.catalog.sqlite import open_catalog
 
-catalog = Catalog(Path(sys.argv[1]))
+catalog = open_catalog(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[2])):
@@ -46,7 +48,7 @@ catalog.close()
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     """A new catalog."""
-    made = Catalog(tmp_path)
+    made = open_catalog(tmp_path)
     made.migrate()
     yield made
     made.close()
@@ -62,20 +64,22 @@ def put(catalog: Catalog, key: str, value: bytes) -> None:
         keys.put_setting(tx, key, value)
 
 
-def test_the_migrations_make_exactly_the_schema(catalog: Catalog) -> None:
+def test_the_migrations_make_exactly_the_schema(catalog: Catalog, tmp_path: Path) -> None:
     """Alembic finds nothing that differs between the two."""
-    with catalog.snapshot() as tx:
-        context = MigrationContext.configure(connection_of(tx), opts={"compare_type": True})
+    with sa.create_engine(f"sqlite:///{tmp_path / CATALOG_FILE}").connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
 
 
-def test_the_newest_revision_is_the_head_of_the_migrations(catalog: Catalog) -> None:
+def test_the_newest_revision_is_the_head_of_the_migrations(
+    catalog: Catalog, tmp_path: Path
+) -> None:
     """A start compares with it alone, and loads Alembic only when they differ."""
     config = Config()
     config.set_main_option("script_location", str(PROJECT / "backends" / "catalog" / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
-    with catalog.snapshot() as tx:
-        assert MigrationContext.configure(connection_of(tx)).get_current_revision() == REVISION
+    with sa.create_engine(f"sqlite:///{tmp_path / CATALOG_FILE}").connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == REVISION
 
 
 def test_a_catalog_that_is_up_to_date_does_not_load_alembic(
@@ -84,8 +88,8 @@ def test_a_catalog_that_is_up_to_date_does_not_load_alembic(
     """Loading it takes longer than the rest of a worker's start."""
     put(catalog, "k", b"v")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom backends.catalog.engine import Catalog\n"
-        "Catalog(Path(sys.argv[1])).migrate()\nsys.exit('alembic' in sys.modules)\n"
+        "import sys\nfrom pathlib import Path\nfrom backends.catalog.sqlite import open_catalog\n"
+        "open_catalog(Path(sys.argv[1])).migrate()\nsys.exit('alembic' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, check=False)
     assert done.returncode == 0
@@ -95,7 +99,7 @@ def test_migrating_twice_changes_nothing(catalog: Catalog, tmp_path: Path) -> No
     """Every start migrates; data stays."""
     put(catalog, "k", b"v")
     catalog.migrate()
-    again = Catalog(tmp_path)
+    again = open_catalog(tmp_path)
     again.migrate()
     assert setting(again, "k") == b"v"
     again.close()
@@ -110,11 +114,11 @@ def test_the_catalog_is_for_its_owner_alone(catalog: Catalog, tmp_path: Path) ->
 
 def test_what_was_committed_is_there_after_reopening(catalog: Catalog, tmp_path: Path) -> None:
     """By another catalog object at once, and after everything was closed."""
-    first = Catalog(tmp_path)
+    first = open_catalog(tmp_path)
     put(first, "k", b"v")
     assert setting(catalog, "k") == b"v"
     first.close()
-    reopened = Catalog(tmp_path)
+    reopened = open_catalog(tmp_path)
     assert setting(reopened, "k") == b"v"
     reopened.close()
 
@@ -123,9 +127,9 @@ def test_commits_are_durable(catalog: Catalog) -> None:
     """WAL with a full fsync for each commit, on every connection."""
     for opened in (catalog.begin, catalog.snapshot):
         with opened() as tx:
-            connection = connection_of(tx)
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+            assert isinstance(tx, Tx)
+            assert tx.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert tx.connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_transaction_that_raises_leaves_nothing(catalog: Catalog) -> None:
@@ -149,8 +153,8 @@ def test_a_process_that_dies_leaves_nothing_and_no_lock(catalog: Catalog, tmp_pa
     """A killed writer's transaction is gone, and the next writer need not wait for it."""
     dying = (
         "import os, sys\nfrom pathlib import Path\nfrom backends.catalog import keys\n"
-        "from backends.catalog.engine import Catalog\n"
-        "with Catalog(Path(sys.argv[1])).begin() as tx:\n"
+        "from backends.catalog.sqlite import open_catalog\n"
+        "with open_catalog(Path(sys.argv[1])).begin() as tx:\n"
         "    keys.put_setting(tx, 'k', b'half')\n    os._exit(9)\n"
     )
     done = subprocess.run([sys.executable, "-c", dying, str(tmp_path)], cwd=PROJECT, check=False)
@@ -208,7 +212,7 @@ def test_two_processes_do_not_lose_updates(catalog: Catalog, tmp_path: Path) -> 
 def test_a_broken_catalog_file_is_a_storage_error(tmp_path: Path) -> None:
     """Not a traceback of the database library."""
     (tmp_path / "catalog.sqlite").write_bytes(b"not a database, but long enough" * 100)
-    catalog = Catalog(tmp_path)
+    catalog = open_catalog(tmp_path)
     with pytest.raises(StorageUnavailableError, match="catalog"):
         catalog.migrate()
     catalog.close()
@@ -217,7 +221,7 @@ def test_a_broken_catalog_file_is_a_storage_error(tmp_path: Path) -> None:
 def test_a_data_folder_that_is_missing_is_a_storage_error(tmp_path: Path) -> None:
     """With what to do about it."""
     with pytest.raises(StorageUnavailableError, match=r"storage\.data_dir"):
-        Catalog(tmp_path / "absent")
+        open_catalog(tmp_path / "absent")
 
 
 def test_a_row_that_breaks_a_constraint_is_a_storage_error(catalog: Catalog) -> None:
@@ -226,8 +230,7 @@ def test_a_row_that_breaks_a_constraint_is_a_storage_error(catalog: Catalog) -> 
     def twice() -> None:
         with catalog.begin() as tx:
             for _ in range(2):
-                statement = sa.text("INSERT INTO meta (key, value) VALUES ('k', x'00')")
-                connection_of(tx).execute(statement)
+                tx.connection.execute("INSERT INTO meta (key, value) VALUES ('k', x'00')")
 
     with pytest.raises(StorageUnavailableError):
         twice()
@@ -254,6 +257,6 @@ def test_a_lost_system_key_is_an_error_not_a_new_key(catalog: Catalog) -> None:
     master = MasterKey(b"m" * 32)
     with catalog.begin() as tx:
         system_key(tx, master)
-        connection_of(tx).execute(sa.text("DELETE FROM meta WHERE key = 'system_key_wrapped'"))
+        keys.remove_setting(tx, "system_key_wrapped")
     with pytest.raises(KeyUnavailableError, match="backup"), catalog.snapshot() as tx:
         system_key(tx, master)

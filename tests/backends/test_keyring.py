@@ -1,4 +1,4 @@
-"""The keyring: one key file, wrapped keys, and records that open in one place only."""
+"""The keyring: the key file, wrapped keys, and records that open in one place only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.errors import IntegrityError, KeyUnavailableError
+from backends.keyfile import MASTER_KEY_LIMIT, MasterKeys
 from backends.keyring import (
     Mac,
     MasterKey,
@@ -25,6 +26,11 @@ from backends.share import epoch_context
 
 PARENT, OTHER = b"p" * 16, b"q" * 16
 MASTER = MasterKey(bytes(range(32)))
+NEWER, NEWEST = MasterKey(b"n" * 32), MasterKey(b"o" * 32)
+
+
+def key_file(folder: Path, *keys: MasterKey) -> Path:
+    return written(folder, "".join(key.line() for key in keys).encode())
 
 
 def written(folder: Path, text: bytes, mode: int = 0o600) -> Path:
@@ -39,8 +45,7 @@ def test_a_master_key_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "master.key"
     made = MasterKey.generate()
     made.write(path)
-    read = MasterKey.from_file(path)
-    assert read.key_id == made.key_id
+    read = MasterKeys(path).named(made.key_id)
     assert read.unwrap(made.wrap(b"k" * 32, "system"), "system") == b"k" * 32
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -74,13 +79,13 @@ def test_a_master_key_file_and_its_name_are_durable(
 def test_a_missing_master_key_says_what_to_do(tmp_path: Path) -> None:
     """The message names the file and the command that makes a first one."""
     with pytest.raises(KeyUnavailableError, match=r"keys init"):
-        MasterKey.from_file(tmp_path / "absent")
+        MasterKeys(tmp_path / "absent")
 
 
 def test_a_folder_is_no_master_key(tmp_path: Path) -> None:
     """What cannot be read as a file is refused as such."""
     with pytest.raises(KeyUnavailableError, match="cannot be read"):
-        MasterKey.from_file(tmp_path)
+        MasterKeys(tmp_path)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o601, 0o620, 0o610, 0o666, 0o777])
@@ -89,7 +94,7 @@ def test_a_master_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> No
     MASTER.write(tmp_path / "good")
     path = written(tmp_path, (tmp_path / "good").read_bytes(), mode)
     with pytest.raises(KeyUnavailableError, match="chmod 600"):
-        MasterKey.from_file(path)
+        MasterKeys(path)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
@@ -97,14 +102,16 @@ def test_a_master_key_for_owner_and_group_is_read(tmp_path: Path, mode: int) -> 
     """Systemd credentials and key groups are fine."""
     MASTER.write(tmp_path / "good")
     path = written(tmp_path, (tmp_path / "good").read_bytes(), mode)
-    assert MasterKey.from_file(path).key_id == MASTER.key_id
+    assert MasterKeys(path).key_ids == (MASTER.key_id,)
 
 
-@pytest.mark.parametrize("text", [b"", b"\0" * 200, b"\xff\xfe", b"-----BEGIN KEY-----\n"])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n \n", b"\0" * 200, b"\xff\xfe", b"-----BEGIN KEY-----\n"]
+)
 def test_another_file_is_no_master_key(tmp_path: Path, text: bytes) -> None:
     """The message names the configuration key, and never what the file holds."""
     with pytest.raises(KeyUnavailableError, match=r"keys\.master_key") as caught:
-        MasterKey.from_file(written(tmp_path, text))
+        MasterKeys(written(tmp_path, text))
     assert "BEGIN" not in str(caught.value)
 
 
@@ -113,8 +120,158 @@ def test_a_wrong_key_file_does_not_appear_in_the_message(tmp_path: Path) -> None
     MASTER.write(tmp_path / "good")
     text = (tmp_path / "good").read_bytes()
     with pytest.raises(KeyUnavailableError) as caught:
-        MasterKey.from_file(written(tmp_path, text[:-3]))
+        MasterKeys(written(tmp_path, text[:-3]))
     assert "0a0b0c" not in str(caught.value)
+
+
+def test_a_key_file_holds_several_keys(tmp_path: Path) -> None:
+    """One a line, the newest last; white space around them does not matter."""
+    text = f"\n{MASTER.line()}  \r\n {NEWER.line()}\n"
+    masters = MasterKeys(written(tmp_path, text.encode()))
+    assert masters.key_ids == (MASTER.key_id, NEWER.key_id)
+    assert masters.newest.key_id == NEWER.key_id
+    assert masters.named(MASTER.key_id).key_id == MASTER.key_id
+
+
+def test_a_bad_line_is_named_by_its_number_alone(tmp_path: Path) -> None:
+    """Nothing of the line, which may be a key with one letter wrong, is repeated."""
+    text = MASTER.line() + "\n" + NEWER.line().replace("6e", "6x", 1)
+    with pytest.raises(KeyUnavailableError, match="line 3") as caught:
+        MasterKeys(written(tmp_path, text.encode()))
+    assert "6e6e" not in str(caught.value)
+
+
+def test_an_empty_key_file_is_refused_as_such(tmp_path: Path) -> None:
+    """An interrupted copy is told apart from another file."""
+    with pytest.raises(KeyUnavailableError, match="is empty"):
+        MasterKeys(written(tmp_path, b""))
+
+
+def test_a_key_twice_in_a_file_is_refused(tmp_path: Path) -> None:
+    """Nobody writes that on purpose; the second line is named."""
+    with pytest.raises(KeyUnavailableError, match="line 2"):
+        MasterKeys(key_file(tmp_path, MASTER, MASTER))
+
+
+def test_more_keys_than_the_limit_are_refused(tmp_path: Path) -> None:
+    """Neither read nor added."""
+    keys = [MasterKey(bytes([number]) * 32) for number in range(MASTER_KEY_LIMIT + 1)]
+    with pytest.raises(KeyUnavailableError, match="holds 5 keys"):
+        MasterKeys(key_file(tmp_path, *keys))
+    masters = MasterKeys(key_file(tmp_path, *keys[:-1]))
+    before = masters.path.read_bytes()
+    with pytest.raises(KeyUnavailableError, match="remove-unused"), masters.changing():
+        masters.add(keys[-1])
+    assert masters.path.read_bytes() == before
+
+
+def test_a_key_that_came_later_is_found_in_the_file(tmp_path: Path) -> None:
+    """Asked for a key it does not know, a running process reads its file again."""
+    masters = MasterKeys(key_file(tmp_path, MASTER))
+    key_file(tmp_path, NEWER)
+    assert masters.named(NEWER.key_id).key_id == NEWER.key_id
+    assert masters.key_ids == (NEWER.key_id,)
+
+
+def test_a_key_that_went_still_serves_who_knows_it(tmp_path: Path) -> None:
+    """A transaction that began before a rotation reads to its end."""
+    masters = MasterKeys(key_file(tmp_path, MASTER))
+    key_file(tmp_path, NEWER)
+    assert masters.named(NEWER.key_id).key_id == NEWER.key_id
+    assert masters.named(MASTER.key_id).key_id == MASTER.key_id
+
+
+def test_a_key_in_no_line_is_refused_by_its_id(tmp_path: Path) -> None:
+    """The message says which key is needed and which are there."""
+    masters = MasterKeys(key_file(tmp_path, MASTER, NEWER))
+    with pytest.raises(KeyUnavailableError) as caught:
+        masters.named(NEWEST.key_id)
+    for key in (MASTER, NEWER, NEWEST):
+        assert key.key_id in str(caught.value)
+
+
+def test_a_file_that_became_open_to_others_is_refused_again(tmp_path: Path) -> None:
+    """Reading it again is as strict as the first time."""
+    masters = MasterKeys(key_file(tmp_path, MASTER))
+    key_file(tmp_path, NEWER).chmod(0o644)
+    with pytest.raises(KeyUnavailableError, match="chmod 600"):
+        masters.named(NEWER.key_id)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_keys_are_added_and_removed_in_place(tmp_path: Path, mode: int) -> None:
+    """Order, mode and what else is in the folder stay; a draft that a crash left is replaced."""
+    path = key_file(tmp_path, MASTER)
+    path.chmod(mode)
+    (tmp_path / "master.key.new").write_text("half a")
+    masters = MasterKeys(path)
+    with masters.changing():
+        masters.add(NEWER)
+        assert MasterKeys(path).key_ids == (MASTER.key_id, NEWER.key_id)
+        masters.add(NEWEST)
+        masters.remove([MASTER.key_id, NEWER.key_id])
+    assert path.read_text() == NEWEST.line()
+    assert path.stat().st_mode & 0o777 == mode
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_file_behind_a_link_is_changed_where_it_lies(tmp_path: Path) -> None:
+    """The link stays a link."""
+    (tmp_path / "real").mkdir()
+    path = key_file(tmp_path / "real", MASTER)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    masters = MasterKeys(link)
+    with masters.changing():
+        masters.add(NEWER)
+    assert link.is_symlink()
+    assert path.read_text() == MASTER.line() + NEWER.line()
+
+
+def test_a_changed_key_file_is_durable_before_and_after_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draft is fsynced while the old file still has the name, the folder afterwards."""
+    masters = MasterKeys(key_file(tmp_path, MASTER))
+    seen = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((target.name, masters.path.read_text().count("\n")))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with masters.changing():
+        masters.add(NEWER)
+    assert seen == [("master.key.new", 1), (tmp_path.name, 2)]
+
+
+def test_a_change_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """The sentence says why; the old keys are all there."""
+    masters = MasterKeys(key_file(tmp_path, MASTER))
+    (tmp_path / "master.key.new").mkdir()
+    with pytest.raises(KeyUnavailableError, match="cannot be changed"), masters.changing():
+        masters.add(NEWER)
+    assert masters.path.read_text() == MASTER.line()
+
+
+def test_two_processes_never_change_a_key_file_at_once(tmp_path: Path) -> None:
+    """The second is refused at once; what the first did is seen by the next."""
+    one, two = (MasterKeys(key_file(tmp_path, MASTER)) for _ in range(2))
+    with one.changing():
+        one.add(NEWER)
+        with pytest.raises(KeyUnavailableError, match="another command"), two.changing():
+            pass
+    with two.changing():
+        assert two.newest.key_id == NEWER.key_id
+
+
+def test_one_key_is_a_source_of_itself_alone() -> None:
+    """By its own id it is found, by another it is refused, with both named."""
+    assert MASTER.named(MASTER.key_id) is MASTER
+    with pytest.raises(KeyUnavailableError, match=f"{NEWER.key_id}, but {MASTER.key_id}"):
+        MASTER.named(NEWER.key_id)
 
 
 @pytest.mark.parametrize("size", [32, 64])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends import gc
-from backends.catalog import retention
+from backends.catalog import versions
 from backends.errors import ConflictError
 from backends.share import ShareSettings
 from gateway.model import SECOND_US
@@ -69,7 +69,7 @@ def test_old_versions_are_pruned_by_count_and_by_age(world: World) -> None:
     world.clock.now_us += 91 * 24 * 3600 * SECOND_US
     with world.catalog.begin() as tx:
         assert world.vault.prune_next(tx, "docs", b"") == (30, None)
-        assert len(retention.history(tx, world.node(tx, "/docs/a").id)) == 1
+        assert len(versions.dated(tx, world.node(tx, "/docs/a").id)) == 1
     assert world.read("/docs/a") == b"39"
     assert world.counters("docs") == (2, 1)
 
@@ -157,7 +157,7 @@ def test_files_with_old_versions_are_the_live_ones_with_a_version_made_before(
         share = found[0].share.id
 
         def files(before_us: int, after_id: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-            return retention.files_with_old_versions(tx, share, before_us, after_id, limit)
+            return versions.files_with_old_versions(tx, share, before_us, after_id, limit)
 
         assert files(START_US, b"", 9) == []
         assert files(START_US + 1, b"", 9) == [first, second]

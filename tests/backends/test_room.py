@@ -8,7 +8,7 @@ import pytest
 
 from backends.catalog import nodes, versions
 from backends.errors import QuotaExceededError
-from backends.vault import RESERVE_BYTES
+from backends.room import RESERVATION_US, RESERVE_BYTES
 from gateway.model import SECOND_US, PropertyName
 from tests.backends.world import World, running_world, sample
 
@@ -78,11 +78,13 @@ def test_room_is_checked_before_an_upload(tmp_path: Path, share: str) -> None:
     """Neither the quota nor the disk may be exceeded, and nothing more always fits."""
     with running_world(tmp_path, capacity_bytes=90_000) as world, world.catalog.snapshot() as tx:
         found = world.node(tx, f"/{share}").share
-        world.vault.check_room(found, 0)
-        world.vault.check_room(found, 90_000)
+        room = world.vault.room
+        for more_bytes in (0, 90_000):
+            room.require_quota(tx, found, more_bytes)
+            room.require_disk(more_bytes)
         for more_bytes in (90_001, 100_001):
             with pytest.raises(QuotaExceededError):
-                world.vault.check_room(found, more_bytes)
+                room.require_disk(more_bytes)
 
 
 def test_a_full_disk_refuses_no_empty_file(tmp_path: Path) -> None:
@@ -97,23 +99,36 @@ def test_the_quota_of_a_share_leaves_the_others_alone(world: World) -> None:
     world.write("/small/a", sample(60_000))
     with world.catalog.snapshot() as tx:
         small, docs = world.node(tx, "/small").share, world.node(tx, "/docs").share
-    world.vault.check_quota(small, 40_000)
-    with pytest.raises(QuotaExceededError):
-        world.vault.check_quota(small, 40_001)
-    world.vault.check_quota(docs, 1 << 40)
+        world.vault.room.require_quota(tx, small, 40_000)
+        with pytest.raises(QuotaExceededError):
+            world.vault.room.require_quota(tx, small, 40_001)
+        world.vault.room.require_quota(tx, docs, 1 << 40)
 
 
-def test_an_upload_that_outgrows_its_share_is_stopped(world: World) -> None:
-    """While it grows, with what others have stored meanwhile."""
-    with world.catalog.snapshot() as tx:
-        draft = world.vault.draft(world.node(tx, "/small").share, None)
-    draft.write_at(0, sample(70_000))
-    with world.catalog.snapshot() as tx:
-        world.vault.check_growth(tx, "small", draft)
-    world.write("/small/a", sample(30_001))
-    with world.catalog.snapshot() as tx, pytest.raises(QuotaExceededError, match="quota"):
-        world.vault.check_growth(tx, "small", draft)
-    draft.discard()
+def test_what_an_upload_has_reserved_is_not_there_for_others(world: World) -> None:
+    """Nor does it stand in its own way; it comes back when released, and when it runs out."""
+    room, small = world.vault.room, "small"
+    with world.catalog.begin() as tx:
+        share = world.vault.share(tx, small)
+        room.reserve(tx, share, b"upload 1", 70_000)
+        room.require_quota(tx, share, 30_000)
+        room.require_quota(tx, share, 100_000, upload=b"upload 1")
+        assert room.usage(tx, share).available_bytes == 30_000
+        with pytest.raises(QuotaExceededError, match="quota"):
+            room.reserve(tx, share, b"upload 2", 30_001)
+        room.reserve(tx, share, b"upload 2", 30_000)
+        room.release(tx, b"upload 1")
+        room.require_quota(tx, share, 70_000)
+        world.clock.now_us += RESERVATION_US
+        room.require_quota(tx, share, 100_000)
+
+
+def test_an_upload_of_unknown_size_reserves_a_step_ahead(world: World) -> None:
+    """As far as there is room: it must not keep others out for what it may never need."""
+    with world.catalog.begin() as tx:
+        share = world.vault.share(tx, "small")
+        held = world.vault.room.reserve(tx, share, b"upload", 70_000, ahead=True)
+        assert held.size_bytes == 100_000
 
 
 @pytest.mark.parametrize(("spare_bytes", "fits"), [(0, True), (-1, False)])
@@ -124,10 +139,10 @@ def test_uploads_leave_a_reserve_on_the_disk(tmp_path: Path, spare_bytes: int, f
         draft = world.vault.draft(world.node(tx, "/docs").share, None)
         draft.write_at(0, b"x")
         if fits:
-            world.vault.check_growth(tx, "docs", draft)
+            world.vault.room.require_reserve()
         else:
             with pytest.raises(QuotaExceededError, match="nearly full"):
-                world.vault.check_growth(tx, "docs", draft)
+                world.vault.room.require_reserve()
         draft.discard()
 
 

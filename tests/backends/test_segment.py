@@ -226,3 +226,37 @@ def test_the_same_plaintext_is_sealed_differently_under_each_salt() -> None:
     """Equal contents cannot be told from different ones."""
     first, second = (sealed_with(salt=bytes([salt]) * 32) for salt in (1, 2))
     assert first[HEADER_SIZE_BYTES:][:64] != second[HEADER_SIZE_BYTES:][:64]
+
+
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 5 * BLOCK + 9])
+@pytest.mark.parametrize("run_chunks", [1, 2, 16])
+def test_runs_are_sealed_and_opened_like_single_chunks(size: int, run_chunks: int) -> None:
+    """The same bytes as chunk by chunk, however many chunks are taken at once."""
+    plain = sample(size)
+    whole = sealed_with(plain)
+    cipher = SegmentCipher.open(KEY, SHARE, EPOCH, ID, whole[:HEADER_SIZE_BYTES])
+    sealed, again = bytearray(len(whole)), bytearray(size)
+    count = segment.chunk_count(size)
+    for first in range(0, count, run_chunks):
+        start, end = first * BLOCK, min(size, (first + run_chunks) * BLOCK)
+        put = chunk_offset_sealed(first)
+        last = first + run_chunks >= count
+        run = cipher.seal_run(
+            first, memoryview(plain)[start:end], memoryview(sealed)[put:], ends_segment=last
+        )
+        found = memoryview(whole)[put : put + run]
+        into = memoryview(again)[start:]
+        assert cipher.unseal_run(first, found, into, ends_segment=last) == end - start
+    assert sealed[HEADER_SIZE_BYTES:] == whole[HEADER_SIZE_BYTES:]
+    assert again == plain
+
+
+def test_a_run_that_is_not_the_end_does_not_open_as_one() -> None:
+    """The final flag binds a run as it binds a chunk, both ways."""
+    cipher = SegmentCipher.open(KEY, SHARE, EPOCH, ID, HEADER)
+    into = memoryview(bytearray(3 * BLOCK))
+    with pytest.raises(IntegrityError, match="Chunk 1 "):
+        cipher.unseal_run(0, memoryview(b"".join(CHUNKS[:2])), into, ends_segment=True)
+    with pytest.raises(IntegrityError, match="Chunk 2 "):
+        cipher.unseal_run(0, memoryview(b"".join(CHUNKS)), into, ends_segment=False)
+    assert bytes(into) == bytes(3 * BLOCK)

@@ -248,7 +248,7 @@ def test_keys_exchanged_between_epochs_open_nothing(edited: World) -> None:
         " SELECT share_id, 2, key_wrapped, created_us FROM epochs",
         "UPDATE shares SET epoch = 2 WHERE name = 'docs'",
     )
-    with pytest.raises(KeyUnavailableError, match="catalog was edited"):
+    with pytest.raises(IntegrityError, match="edited in the catalog"):
         edited.write("/docs/new", b"x")
 
 

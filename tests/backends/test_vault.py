@@ -104,8 +104,8 @@ def test_a_moved_node_keeps_id_content_and_properties(world: World) -> None:
     with world.catalog.begin() as tx:
         file = world.node(tx, "/docs/f/a")
         world.vault.put_properties(tx, file, {COLOUR: "red"})
-        moved = world.vault.move(tx, file, world.node(tx, "/docs/g"), "b")
-        world.vault.move(tx, world.node(tx, "/docs/g"), world.node(tx, "/docs/f"), "h")
+        moved = world.vault.move(tx, file, world.node(tx, "/docs/g"), "b", author="p1")
+        world.vault.move(tx, world.node(tx, "/docs/g"), world.node(tx, "/docs/f"), "h", author="p1")
     assert not world.exists("/docs/f/a")
     assert not world.exists("/docs/g")
     assert world.read("/docs/f/h/b") == BIG
@@ -199,7 +199,9 @@ def test_a_changed_folder_gets_a_new_time(world: World) -> None:
     assert times() == (1, 0)
     world.clock.now_us += SECOND_US
     with world.catalog.begin() as tx:
-        world.vault.move(tx, world.node(tx, "/docs/f/a"), world.node(tx, "/docs/g"), "a")
+        world.vault.move(
+            tx, world.node(tx, "/docs/f/a"), world.node(tx, "/docs/g"), "a", author="p1"
+        )
     assert times() == (2, 2)
     world.clock.now_us += SECOND_US
     with world.catalog.begin() as tx:
@@ -277,7 +279,7 @@ def test_canaries_appear_nowhere_in_the_catalog_or_the_blobs(tmp_path: Path) -> 
         with world.catalog.begin() as tx:
             file = world.node(tx, f"/docs/{canary}-big")
             world.vault.put_properties(tx, file, {PropertyName("urn:x", canary): canary})
-            world.vault.move(tx, file, world.node(tx, "/docs"), f"{canary}-moved")
+            world.vault.move(tx, file, world.node(tx, "/docs"), f"{canary}-moved", author="p1")
         stored = b"".join(file.read_bytes() for file in sorted(tmp_path.glob("catalog*")))
         for blob_id, _ in world.store.listing():
             stored += world.store.read(blob_id, 0, 1 << 30)

@@ -11,7 +11,9 @@ from hashlib import shake_256
 from pathlib import Path
 
 from backends.blobs.memory import MemoryBlobStore
-from backends.catalog.engine import Catalog, Tx
+from backends.catalog.engine import Catalog
+from backends.catalog.sqlite import open_catalog
+from backends.catalog.statement import Tx
 from backends.draft import Draft
 from backends.keyring import MasterKey
 from backends.segment import CHUNK_SIZE_BYTES
@@ -122,7 +124,7 @@ def running_world(folder: Path, capacity_bytes: int = 1 << 40) -> Iterator[World
     random_bytes = random.Random(7).randbytes
     clock = SetClock()
     master = MasterKey(bytes(range(32)))
-    catalog = Catalog(folder)
+    catalog = open_catalog(folder)
     catalog.migrate()
     store = MemoryBlobStore(capacity_bytes, clock)
     shares = Shares(master, SETTINGS, random_bytes)

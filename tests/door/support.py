@@ -27,6 +27,7 @@ from backends.blobs.memory import MemoryBlobStore
 from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
 from backends.catalog.sessions import SqlSessionStore
+from backends.catalog.sqlite import open_catalog
 from backends.keyring import MasterKey, RecordCipher, derive_key
 from backends.share import Shares, ShareSettings, system_key
 from backends.vault import Vault
@@ -268,7 +269,7 @@ class Gate:
 def prepare_catalog(folder: Path) -> None:
     """Make a catalog with the shares and everyone's seed, for ``open_gate`` to copy."""
     clock = FixedClock()
-    catalog = Catalog(folder)
+    catalog = open_catalog(folder)
     catalog.migrate()
     with catalog.begin() as tx:
         system = system_key(tx, MASTER)
@@ -295,7 +296,7 @@ def open_gate(
         pauses_s.append(seconds)
         clock.forward(seconds)
 
-    catalog = catalog or Catalog(folder)
+    catalog = catalog or open_catalog(folder)
     with catalog.snapshot() as tx:
         system = system_key(tx, MASTER)
     cipher = RecordCipher(system, "audit")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from backends.catalog.engine import Catalog, Tx
+from backends.catalog.engine import Catalog
+from backends.catalog.sqlite import SqliteDriver
+from backends.catalog.statement import Tx
 from backends.errors import StorageUnavailableError
 from gateway.errors import SealgateError
 from tests.door.support import Gate, at, get, open_gate
@@ -37,7 +39,7 @@ class LyingCatalog(Catalog):
 @pytest.fixture
 def lying(gate_folder: Path) -> Iterator[tuple[Gate, LyingCatalog]]:
     """A gateway over such a catalog."""
-    catalog = LyingCatalog(gate_folder)
+    catalog = LyingCatalog(SqliteDriver(gate_folder))
     with open_gate(gate_folder, catalog=catalog) as gate:
         yield gate, catalog
         catalog.lie = catalog.down = False

@@ -304,7 +304,7 @@ def test_the_number_of_locks_is_bounded(gate: Gate, alice: Door, bob: Door) -> N
                 timeout_s=60,
                 expires_us=gate.clock() + 60_000_000,
             )
-            lock_rows.insert(tx, row)
+            lock_rows.insert_lock(tx, row)
     with pytest.raises(LimitError):
         lock(alice)
     lock(bob)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from backends.errors import NotFoundError, StorageError, StorageUnavailableError
-from gateway.errors import AuditUnavailableError, DeniedError, SessionEndedError
+from gateway.errors import (
+    AuditUnavailableError,
+    DeniedError,
+    SealgateError,
+    SessionEndedError,
+)
 from gateway.model import Action, PropertyName
 from gateway.monitor import Door
 from gateway.passage import Mode
@@ -58,6 +64,16 @@ def _lock(door: Door, path: VirtualPath, _token: str) -> None:
     door.lock(path, exclusive=True, depth_infinity=False, owner="<o/>", timeout_s=60)
 
 
+def _restore(door: Door, path: VirtualPath, _token: str) -> None:
+    version_id = "0" * 32
+    around = door._passage.surroundings
+    with contextlib.suppress(SealgateError), around.catalog.snapshot() as tx:
+        node = around.vault.find(tx, path)
+        if node is not None:
+            version_id = node.row.version_id.hex()
+    door.restore(path, version_id)
+
+
 CASES = {
     "stat": Case(lambda door, path, _: door.stat(path), FILE, "stat", look_up=True),
     "scandir": Case(lambda door, path, _: door.scandir(path), FOLDER, "list"),
@@ -75,6 +91,8 @@ CASES = {
         FILE,
         "set_properties",
     ),
+    "versions": Case(lambda door, path, _: door.versions(path), FILE, "versions"),
+    "restore": Case(_restore, FILE, "restore"),
     "lock": Case(_lock, FILE, "lock", missing=at("/radiology/missing/x")),
     "refresh_lock": Case(
         lambda door, path, token: door.refresh_lock(path, token, timeout_s=9),

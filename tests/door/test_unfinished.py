@@ -148,7 +148,7 @@ def test_times_of_a_busy_upload_keep_nobody_waiting(gate: Gate, alice: Door, bob
     making = threading.Thread(target=bob.mkdir, args=(at("/radiology/folder"),))
     with handle._lock:
         setting.start()
-        while not gate.catalog._writer.locked() and not gate.sql("SELECT 1 FROM audit"):
+        while not gate.catalog._driver._writer.locked() and not gate.sql("SELECT 1 FROM audit"):
             pass
         making.start()
         making.join(5)

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision; a test compares it with what Alembic finds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0002"
 down_revision = None
 
 
@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("key_wrapped", sa.LargeBinary(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("destroyed_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("share_id", "epoch"),
     )
     op.create_table(
@@ -89,6 +90,7 @@ def upgrade() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("deleted_us", sa.BigInteger(), nullable=True),
         sa.Column("deleted_by", sa.Text(), nullable=True),
+        sa.Column("mac", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
@@ -99,12 +101,40 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_us IS NULL"),
         postgresql_where=sa.text("deleted_us IS NULL"),
     )
+    op.create_index(
+        "nodes_in_trash",
+        "nodes",
+        ["share_id", "deleted_us"],
+        unique=False,
+        sqlite_where=sa.text("deleted_us IS NOT NULL"),
+        postgresql_where=sa.text("deleted_us IS NOT NULL"),
+    )
     op.create_table(
         "properties",
         sa.Column("node_id", sa.LargeBinary(), nullable=False),
         sa.Column("properties_sealed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("node_id"),
     )
+    op.create_table(
+        "quarantine",
+        sa.Column("segment_id", sa.LargeBinary(), nullable=False),
+        sa.Column("share_id", sa.LargeBinary(), nullable=False),
+        sa.Column("found_us", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("segment_id"),
+    )
+    op.create_table(
+        "reservations",
+        sa.Column("id", sa.LargeBinary(), nullable=False),
+        sa.Column("share_id", sa.LargeBinary(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        op.f("ix_reservations_expires_us"), "reservations", ["expires_us"], unique=False
+    )
+    op.create_index(op.f("ix_reservations_share_id"), "reservations", ["share_id"], unique=False)
     op.create_table(
         "segments",
         sa.Column("id", sa.LargeBinary(), nullable=False),
@@ -113,9 +143,12 @@ def upgrade() -> None:
         sa.Column("size_sealed_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("orphaned_us", sa.BigInteger(), nullable=True),
+        sa.Column("verified_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_segments_orphaned_us"), "segments", ["orphaned_us"], unique=False)
+    op.create_index(op.f("ix_segments_verified_us"), "segments", ["verified_us"], unique=False)
+    op.create_index("segments_by_epoch", "segments", ["share_id", "epoch"], unique=False)
     op.create_table(
         "sessions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -148,6 +181,7 @@ def upgrade() -> None:
         sa.Column("used_bytes", sa.BigInteger(), nullable=False),
         sa.Column("node_count", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("state_sealed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
@@ -171,6 +205,39 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("principal_id"),
     )
     op.create_table(
+        "unfinished",
+        sa.Column("id", sa.LargeBinary(), nullable=False),
+        sa.Column("share_id", sa.LargeBinary(), nullable=False),
+        sa.Column("folder_id", sa.LargeBinary(), nullable=False),
+        sa.Column("name_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("principal_id", sa.Text(), nullable=False),
+        sa.Column("version_id", sa.LargeBinary(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("modified_us", sa.BigInteger(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_unfinished_expires_us"), "unfinished", ["expires_us"], unique=False)
+    op.create_index(
+        "unfinished_by_name",
+        "unfinished",
+        ["folder_id", "name_sealed", "principal_id"],
+        unique=True,
+    )
+    op.create_table(
+        "vacated",
+        sa.Column("folder_id", sa.LargeBinary(), nullable=False),
+        sa.Column("name_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("node_id", sa.LargeBinary(), nullable=False),
+        sa.Column("principal_id", sa.Text(), nullable=False),
+        sa.Column("vacated_us", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("folder_id", "name_sealed"),
+    )
+    op.create_index(op.f("ix_vacated_vacated_us"), "vacated", ["vacated_us"], unique=False)
+    op.create_table(
         "versions",
         sa.Column("id", sa.LargeBinary(), nullable=False),
         sa.Column("node_id", sa.LargeBinary(), nullable=False),
@@ -186,3 +253,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_versions_node_id"), "versions", ["node_id"], unique=False)
+    op.create_index("versions_by_epoch", "versions", ["share_id", "epoch"], unique=False)

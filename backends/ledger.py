@@ -1,0 +1,287 @@
+"""What vouches for the rows of a share: a MAC for each node, and one sealed digest for them all.
+
+A row's MAC shows that the row was edited or swapped; the digest, a keyed set hash over every
+node, version and property record of the share, shows that one was dropped, added or put back.
+Whatever changes such a row does so through a ``Ledger``, which keeps the digest and the share's
+counters. FORMAT.md section 8 is the specification. Imports the catalog and the keyring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from backends.catalog import keys, nodes, versions
+from backends.catalog.keys import ShareRow
+from backends.catalog.nodes import NodeRow
+from backends.catalog.versions import Dated, VersionRow
+from backends.errors import IntegrityError
+from backends.extents import Extent
+from backends.keyring import Mac, RandomBytes, RecordCipher
+from gateway.model import Transaction
+
+DIGEST_MODULUS = 1 << 256
+
+_STATE = struct.Struct(">32sQQI")
+_NODE = struct.Struct(">16s16s16sB16sQqqqHHH")
+_LIVES = -1
+
+
+class State(NamedTuple):
+    """What is sealed of a share: the set hash over its rows, its counters and its epoch."""
+
+    digest: int
+    used_bytes: int
+    node_count: int
+    epoch: int
+
+
+class RowSeal:
+    """Makes and checks what vouches for the rows of one share. Thread-safe."""
+
+    __slots__ = ("_element", "_node", "_other", "_share_id", "_state")
+
+    def __init__(self, share_id: bytes, name_key: bytes, random_bytes: RandomBytes) -> None:
+        self._share_id = share_id
+        self._node = Mac(name_key, "node")
+        self._other = Mac(name_key, "row")
+        self._element = Mac(name_key, "element")
+        self._state = RecordCipher(name_key, "share state", random_bytes)
+
+    def signed(self, row: NodeRow) -> NodeRow:
+        """Return the row with its MAC."""
+        return row._replace(mac=self._node.tag(node_text(row)))
+
+    def checked(self, row: NodeRow) -> NodeRow:
+        """Return the row if its MAC is right; IntegrityError."""
+        try:
+            right = self._node.verify(node_text(row), row.mac)
+        except (struct.error, TypeError, AttributeError):
+            right = False
+        if not right:
+            raise IntegrityError(
+                f"Node {_hex(row.id)} of share {self._share_id.hex()} does not verify: its row in "
+                "the catalog was edited."
+            )
+        return row
+
+    def tag(self, purpose: bytes, *parts: bytes) -> bytes:
+        """Return the MAC of another kind of row: ``parts`` are its fields, in order."""
+        return self._other.tag(_framed(purpose, parts))
+
+    def require_tag(self, tag: bytes, purpose: bytes, *parts: bytes) -> None:
+        """Raise IntegrityError unless ``tag`` is that row's MAC."""
+        try:
+            right = self._other.verify(_framed(purpose, parts), tag)
+        except TypeError:
+            right = False
+        if not right:
+            raise IntegrityError(
+                f"A row of share {self._share_id.hex()} ({purpose.decode('ascii')}) does not "
+                "verify: it was edited in the catalog."
+            )
+
+    def element(self, mac: bytes) -> int:
+        """Return what the row with this MAC adds to the digest.
+
+        Not the MAC itself: whoever reads the catalog knows all MACs, old ones too, and could look
+        for a set of them with an equal sum.
+        """
+        return int.from_bytes(self._element.tag(mac), "big")
+
+    def property_element(self, node_id: bytes, sealed: bytes) -> int:
+        """Return what a node's property record adds to the digest."""
+        return self.element(_framed(b"properties", (node_id, sealed)))
+
+    def state_of(self, row: ShareRow) -> State:
+        """Return the sealed state of the share; IntegrityError when the row does not match it."""
+        try:
+            plain = self._state.unseal(row.state_sealed, self._share_id)
+            digest, used_bytes, node_count, epoch = _STATE.unpack(plain)
+        except (IntegrityError, struct.error) as error:
+            raise self._edited() from error
+        if (used_bytes, node_count, epoch) != (row.used_bytes, row.node_count, row.epoch):
+            raise self._edited()
+        return State(int.from_bytes(digest, "big"), used_bytes, node_count, epoch)
+
+    def stated(self, row: ShareRow, state: State) -> ShareRow:
+        """Return the share's row in ``state``, sealed."""
+        digest = (state.digest % DIGEST_MODULUS).to_bytes(32, "big")
+        plain = _STATE.pack(digest, state.used_bytes, state.node_count, state.epoch)
+        return row._replace(
+            used_bytes=state.used_bytes,
+            node_count=state.node_count,
+            epoch=state.epoch,
+            state_sealed=self._state.seal(plain, self._share_id),
+        )
+
+    def _edited(self) -> IntegrityError:
+        return IntegrityError(
+            f"The row of share {self._share_id.hex()} does not verify: it was edited in the "
+            "catalog. 'sealgate scrub' tells what is wrong."
+        )
+
+
+class Ledger:
+    """The changes that one transaction makes to the rows of one share.
+
+    They reach the tables at once, the digest and the counters when the ledger is closed.
+    """
+
+    def __init__(self, tx: Transaction, share_id: bytes, seal: RowSeal) -> None:
+        self._tx = tx
+        self._share_id = share_id
+        self._seal = seal
+        self._more_digest = 0
+        self._more_bytes = 0
+        self._more_nodes = 0
+        self._changed = False
+
+    def node(self, node_id: bytes) -> NodeRow:
+        """Return a node's row as it is now, live or in the trash; IntegrityError."""
+        row = nodes.any_by_id(self._tx, node_id)
+        if row is None:
+            raise IntegrityError(f"Node {node_id.hex()} is not in the catalog any more.")
+        return self._seal.checked(row)
+
+    def add_nodes(self, rows: Iterable[NodeRow]) -> list[NodeRow]:
+        """Add nodes; return their rows as stored."""
+        signed = [self._seal.signed(row) for row in rows]
+        nodes.add(self._tx, signed)
+        self._count(added=[row.mac for row in signed], more_nodes=len(signed))
+        return signed
+
+    def put_node(self, node_id: bytes, **values: object) -> NodeRow:
+        """Set columns of a node; return its row as stored."""
+        old = self.node(node_id)
+        new = self._seal.signed(old._replace(**values))  # type: ignore[arg-type]
+        nodes.put(self._tx, new)
+        self._count(added=[new.mac], removed=[old.mac])
+        return new
+
+    def put_properties(self, node_id: bytes, sealed: bytes | None) -> None:
+        """Replace the sealed properties of a node; None removes them."""
+        old = nodes.properties_of(self._tx, node_id)
+        nodes.put_properties(self._tx, node_id, sealed)
+        if old is not None:
+            self._more_digest -= self._seal.property_element(node_id, old)
+        if sealed is not None:
+            self._more_digest += self._seal.property_element(node_id, sealed)
+        self._changed = True
+
+    def remove_subtree(self, node_id: bytes) -> int:
+        """Remove a node and all below it, trashed or not, with versions and properties.
+
+        Returns how many nodes went.
+        """
+        doomed = nodes.subtree(self._tx, node_id)
+        for each in doomed:
+            sealed = nodes.properties_of(self._tx, each.id)
+            if sealed is not None:
+                self._more_digest -= self._seal.property_element(each.id, sealed)
+            if not each.is_folder:
+                self.remove_versions(versions.dated(self._tx, each.id))
+        nodes.remove(self._tx, [each.id for each in doomed])
+        self._count(removed=[each.mac for each in doomed], more_nodes=-len(doomed))
+        return len(doomed)
+
+    def add_version(self, row: VersionRow, extents: Sequence[Extent]) -> None:
+        """Add a version, already signed."""
+        versions.add(self._tx, row, extents)
+        self._count(added=[row.mac], more_bytes=row.size_bytes)
+
+    def put_version(
+        self, old: VersionRow, new: VersionRow, extents: Sequence[Extent] | None
+    ) -> None:
+        """Replace a version's row and unless None its extents; the size must be the same."""
+        assert (old.id, old.size_bytes) == (new.id, new.size_bytes)
+        versions.put(self._tx, new, extents)
+        self._count(added=[new.mac], removed=[old.mac])
+
+    def hand_over_versions(self, old: Sequence[VersionRow], new: Sequence[VersionRow]) -> None:
+        """Replace the rows of versions, signed again for another node; extents stay."""
+        for before, after in zip(old, new, strict=True):
+            self.put_version(before, after, None)
+
+    def remove_versions(self, doomed: Sequence[Dated]) -> None:
+        """Remove versions with their extents."""
+        versions.remove(self._tx, [each.id for each in doomed])
+        self._count(
+            removed=[each.mac for each in doomed],
+            more_bytes=-sum(each.size_bytes for each in doomed),
+        )
+
+    def close(self) -> None:
+        """Seal the share's new state."""
+        if not self._changed:
+            return
+        row = keys.share_by_id(self._tx, self._share_id)
+        if row is None:
+            raise IntegrityError(f"Share {self._share_id.hex()} is not in the catalog any more.")
+        state = self._seal.state_of(row)
+        changed = State(
+            state.digest + self._more_digest,
+            state.used_bytes + self._more_bytes,
+            state.node_count + self._more_nodes,
+            state.epoch,
+        )
+        keys.put_state(self._tx, self._seal.stated(row, changed))
+
+    def _count(
+        self,
+        *,
+        added: Iterable[bytes] = (),
+        removed: Iterable[bytes] = (),
+        more_bytes: int = 0,
+        more_nodes: int = 0,
+    ) -> None:
+        element = self._seal.element
+        self._more_digest += sum(map(element, added)) - sum(map(element, removed))
+        self._more_bytes += more_bytes
+        self._more_nodes += more_nodes
+        self._changed = True
+
+
+@contextlib.contextmanager
+def changes(tx: Transaction, share_id: bytes, seal: RowSeal) -> Iterator[Ledger]:
+    """Give a ledger and close it when the block ends well."""
+    ledger = Ledger(tx, share_id, seal)
+    yield ledger
+    ledger.close()
+
+
+def set_epoch(tx: Transaction, row: ShareRow, seal: RowSeal, epoch: int) -> None:
+    """Make ``epoch`` the one that the share writes under."""
+    state = seal.state_of(row)
+    keys.put_state(tx, seal.stated(row, state._replace(epoch=epoch)))
+
+
+def node_text(row: NodeRow) -> bytes:
+    """Return the bytes that a node's MAC covers (FORMAT.md section 8)."""
+    created_by = row.created_by.encode("utf-8")
+    deleted_by = b"" if row.deleted_by is None else row.deleted_by.encode("utf-8")
+    head = _NODE.pack(
+        row.id,
+        row.share_id,
+        row.parent_id,
+        row.is_folder,
+        row.version_id,
+        row.size_bytes,
+        row.created_us,
+        row.modified_us,
+        _LIVES if row.deleted_us is None else row.deleted_us,
+        len(row.name_sealed),
+        len(created_by),
+        len(deleted_by),
+    )
+    return b"".join((head, row.name_sealed, created_by, deleted_by))
+
+
+def _framed(purpose: bytes, parts: Sequence[bytes]) -> bytes:
+    return b"".join(len(part).to_bytes(8, "big") + part for part in (purpose, *parts))
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)
