@@ -12,7 +12,11 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help demo test lint format coverage bench clean check-bare test-packages
+KILLS ?= 10000
+POWER ?= 500
+SEED ?=
+
+.PHONY: help demo test lint format coverage bench crash clean check-bare test-packages
 
 help: ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,10 +50,13 @@ coverage: $(TEST_STAMP) ## The tests again, with branch coverage.
 	@$(PYTHON_BIN) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 bench: $(TEST_STAMP) ## Compare with peers on this machine.
-	@found=0; for script in bench/bench_*.py bench/*.sh; do \
+	@found=0; for script in bench/*.py bench/*.sh; do \
 	    [ -e "$$script" ] || continue; found=1; echo "== $$script"; \
 	    case "$$script" in *.py) PYTHONPATH=. $(PYTHON_BIN) "$$script";; *) "$$script";; esac || exit; \
 	done; [ $$found = 1 ] || echo "bench/ holds no script yet."
+
+crash: $(TEST_STAMP) test-packages ## As root: kill and cut the power for hours, lose nothing. KILLS=, POWER=, SEED=.
+	@$(PYTHON_BIN) -m tests.crash.campaign --kills $(KILLS) --power $(POWER) $(if $(SEED),--seed $(SEED))
 
 check-bare: ## As root: demo and tests on a bare Debian 12 made with debootstrap.
 	@scripts/check-bare-debian.sh

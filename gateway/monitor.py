@@ -225,7 +225,8 @@ class Door:
                 terms,
                 kept=opening.kept,
             )
-            upload.require_room(handle, expected_size or 0, ahead=False)
+            if opening.reserves and expected_size is not None:
+                upload.reserve(handle, expected_size, ahead=False)
         self._passage.surroundings.writes.add(self.session.id, path, handle)
         return handle
 

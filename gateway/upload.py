@@ -33,28 +33,29 @@ class Upload:
     def pulse(self, handle: WriteHandle) -> None:
         """Require, once a second, that the transfer may go on and that there is room for it."""
         if self._passage.pulse(_action_of(handle), handle.info.path):
-            around = self._passage.surroundings
-            around.vault.room.require_reserve()
-            self.require_room(handle, handle.draft.size_bytes, ahead=True)
+            self._require_room(handle)
 
-    def require_room(self, handle: WriteHandle, size_bytes: int, *, ahead: bool) -> None:
-        """Require that the share has room for ``size_bytes``, and reserve it if that is much.
-
-        ``ahead``: the size is not final, so reserve a step more.
-        """
+    def reserve(self, handle: WriteHandle, size_bytes: int, *, ahead: bool) -> None:
+        """Reserve room for ``size_bytes``, and ``ahead`` a step more; QuotaExceededError."""
         around = self._passage.surroundings
-        room, upload = around.vault.room, handle.draft.version_id
-        with around.catalog.snapshot() as tx:
-            share = around.vault.share(tx, handle.target.share)
-            room.require_quota(tx, share, size_bytes, upload=upload)
-        held = handle.reservation
-        if not room.worth_reserving(share, size_bytes) or (
-            held is not None and size_bytes <= held.size_bytes and around.clock() < held.renew_us
-        ):
-            return
         with around.catalog.begin() as tx:
             share = around.vault.share(tx, handle.target.share)
-            handle.reservation = room.reserve(tx, share, upload, size_bytes, ahead=ahead)
+            handle.reservation = around.vault.room.reserve(
+                tx, share, handle.draft.version_id, size_bytes, ahead=ahead
+            )
+
+    def _require_room(self, handle: WriteHandle) -> None:
+        """Require room for what has come so far, and reserve what it has outgrown."""
+        around = self._passage.surroundings
+        room, size_bytes = around.vault.room, handle.draft.size_bytes
+        room.require_reserve()
+        with around.catalog.snapshot() as tx:
+            share = around.vault.share(tx, handle.target.share)
+            room.require_quota(tx, share, size_bytes, upload=handle.draft.version_id)
+        held = handle.reservation
+        outgrown = held is None or size_bytes > held.size_bytes or around.clock() > held.renew_us
+        if outgrown and room.worth_reserving(share, size_bytes):
+            self.reserve(handle, size_bytes, ahead=True)
 
     def _release(self, handle: WriteHandle) -> None:
         """Give back what an upload that came to nothing had reserved."""

@@ -13,11 +13,14 @@ packages=(
     litmus         # the WebDAV conformance suite
     openssh-client # sftp, scp, ssh-keygen
     openssh-server # the peer of bench/
+    postgresql     # the other catalog
     procps         # pgrep, for scripts
     putty-tools    # psftp, the SFTP of PuTTY and WinSCP
     rclone         # WebDAV, syncs trees
+    e2fsprogs      # makes the file system that loses its power in tests/crash
     slapd          # the directory for the LDAP tests
     sshfs          # SFTP, mounted
+    strace         # makes system calls fail in tests/crash
     systemd        # systemd-analyze, which checks systemd/sealgate.service
 )
 scripts/apt-install.sh "${packages[@]}"

@@ -32,6 +32,8 @@ class Opening:
     target: Target
     kept: bool
     """Whether the draft began with what the file held; not with what its uploader had sent."""
+    reserves: bool
+    """Whether so much was announced that its room must be reserved."""
 
 
 def keep_unfinished(
@@ -97,6 +99,7 @@ def open_write(
     _require_base(node, terms)
     folder = op.folder_for(path, lineage)
     op.require_unlocked(lineage, membership=False)
+    op.vault.room.require_quota(op.tx, folder.share, terms.expected_size or 0)
     op.vault.room.require_disk(terms.expected_size or 0)
     upload = op.unfinished(path, lineage) if keep else None
     base = None
@@ -109,6 +112,7 @@ def open_write(
         draft=op.vault.draft(folder.share, base),
         target=Target(folder.share.name, folder.id, path.name, None if node is None else node.id),
         kept=base is not None and upload is None,
+        reserves=op.vault.room.worth_reserving(folder.share, terms.expected_size or 0),
     )
 
 
