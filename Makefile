@@ -56,7 +56,7 @@ bench: $(TEST_STAMP) ## Compare with peers on this machine.
 	done; [ $$found = 1 ] || echo "bench/ holds no script yet."
 
 crash: $(TEST_STAMP) test-packages ## As root: kill and cut the power for hours, lose nothing. KILLS=, POWER=, SEED=.
-	@$(PYTHON_BIN) -m tests.crash.campaign --kills $(KILLS) --power $(POWER) $(if $(SEED),--seed $(SEED))
+	@$(PYTHON_BIN) -m tests.crash.campaign --kills $(KILLS) --power $(POWER) --full 3000 --faults 3000 $(if $(SEED),--seed $(SEED))
 
 check-bare: ## As root: demo and tests on a bare Debian 12 made with debootstrap.
 	@scripts/check-bare-debian.sh

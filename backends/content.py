@@ -6,7 +6,8 @@ No names, no rights, no transactions: everything that it needs was read when it 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 from backends.blobs import BlobStore
@@ -32,9 +33,9 @@ SPARE_LIMIT_RUNS = 2
 """How many runs of memory a content keeps for the next read."""
 
 
-def sealed_space() -> memoryview:
-    """Return memory for a segment's header and a sealed run."""
-    return memoryview(bytearray(HEADER_SIZE_BYTES + RUN_LIMIT_CHUNKS * SEALED_CHUNK_SIZE_BYTES))
+def sealed_space(count: int) -> memoryview:
+    """Return memory for a segment's header and ``count`` sealed chunks."""
+    return memoryview(bytearray(HEADER_SIZE_BYTES + count * SEALED_CHUNK_SIZE_BYTES))
 
 
 class ChunkSource(Protocol):
@@ -57,7 +58,8 @@ class StoredSegment:
         self._store = store
         self._row = row
         self._key = key
-        self._shape = SegmentShape.of(row.size_sealed_bytes)
+        with _named(row.id):
+            self._shape = SegmentShape.of(row.size_sealed_bytes)
         self._cipher: SegmentCipher | None = None
 
     def read_into(self, start: int, count: int, plain: memoryview, sealed: memoryview) -> int:
@@ -82,8 +84,18 @@ class StoredSegment:
                 f"{self._row.size_sealed_bytes}: it was cut or extended."
             )
         header = self._store.read(self._row.id, 0, HEADER_SIZE_BYTES)
-        self._cipher = self._key.open_segment(self._row.id, header)
+        with _named(self._row.id):
+            self._cipher = self._key.open_segment(self._row.id, header)
         return self._cipher
+
+
+@contextmanager
+def _named(segment_id: bytes) -> Iterator[None]:
+    """Say of which segment a header or a size is wrong."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise IntegrityError(f"Segment {segment_id.hex()}: {error}") from error
 
 
 class Content:
@@ -141,14 +153,21 @@ class Content:
         block, within = divmod(offset, CHUNK_SIZE_BYTES)
         count = min(RUN_LIMIT_CHUNKS, -(-end // CHUNK_SIZE_BYTES) - block)
         size = min(count * CHUNK_SIZE_BYTES - within, end - offset)
-        try:
-            plain, sealed = self._spare.pop()
-        except IndexError:
-            plain, sealed = memoryview(bytearray(RUN_SIZE_BYTES)), sealed_space()
+        plain, sealed = self._room(count)
         self._fill(plain[: count * CHUNK_SIZE_BYTES], sealed, block)
         part = bytes(plain[within : within + size])
         self._spare.append((plain, sealed))
         return part
+
+    def _room(self, count: int) -> tuple[memoryview, memoryview]:
+        """Return memory for ``count`` chunks as they are in the file, and for them sealed."""
+        try:
+            plain, sealed = self._spare.pop()
+        except IndexError:
+            plain = sealed = memoryview(b"")
+        if len(plain) < count * CHUNK_SIZE_BYTES:
+            return memoryview(bytearray(count * CHUNK_SIZE_BYTES)), sealed_space(count)
+        return plain, sealed
 
     def _fill(self, plain: memoryview, sealed: memoryview, block: int) -> None:
         """Fill ``plain`` with whole blocks from ``block`` on; what is stored nowhere is zeros."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backends.blobs import BlobStore
@@ -111,11 +113,8 @@ class Draft:
             self._hashed_bytes = end
         elif offset < self._hashed_bytes:
             self._hashed_bytes = -1
-        try:
+        with self._broken_by_errors():
             self._put(offset, view)
-        except StorageError:
-            self._broken = True
-            raise
 
     def _put(self, offset: int, view: memoryview) -> None:
         end = offset + len(view)
@@ -151,11 +150,14 @@ class Draft:
         return b"".join(parts)
 
     def truncate(self, size_bytes: int) -> None:
-        """Cut the content, or extend it with zeros."""
+        """Cut the content, or extend it with zeros. Errors are those of ``write_at``."""
         if size_bytes > FILE_LIMIT_BYTES:
             raise LimitError("A file cannot be larger than 64 TiB.")
-        if size_bytes == self.size_bytes:
-            return
+        if size_bytes != self.size_bytes:
+            with self._broken_by_errors():
+                self._resize(size_bytes)
+
+    def _resize(self, size_bytes: int) -> None:
         if size_bytes < self.size_bytes:
             block, within = divmod(size_bytes, CHUNK_SIZE_BYTES)
             if within:
@@ -178,6 +180,10 @@ class Draft:
             raise StorageUnavailableError(
                 "A part of this file could not be stored when it was written; write it again."
             )
+        with self._broken_by_errors():
+            return self._sealed()
+
+    def _sealed(self) -> SealedContent:
         digest = self._hash.digest() if self._hashed_bytes == self.size_bytes else None
         if self.size_bytes <= INLINE_LIMIT_BYTES:
             return self._seal_inline(digest)
@@ -210,6 +216,15 @@ class Draft:
             finishing.discard()
         self._finishing.clear()
         self._dirty.clear()
+
+    @contextmanager
+    def _broken_by_errors(self) -> Iterator[None]:
+        """Never seal what an error left incomplete: the block being stored then may be lost."""
+        try:
+            yield
+        except StorageError:
+            self._broken = True
+            raise
 
     def _seal_inline(self, digest: bytes | None) -> SealedContent:
         plain = self.read_at(0, self.size_bytes)

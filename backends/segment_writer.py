@@ -57,8 +57,16 @@ class Lane:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.strand = Strand(executor, WAITING_LIMIT_RUNS)
-        self.sealed = sealed_space()
+        self._sealed: memoryview | None = None
         self._spare: deque[Run] = deque()
+
+    @property
+    def sealed(self) -> memoryview:
+        """Room for the run that is being sealed; the strand's work only."""
+        # Most files are small, and those never need it.
+        if self._sealed is None:
+            self._sealed = sealed_space(RUN_LIMIT_CHUNKS)
+        return self._sealed
 
     def new_run(self) -> Run:
         """Return an empty run."""

@@ -11,6 +11,7 @@ packages=(
     ldap-utils     # fills and asks the test directory
     lftp           # SFTP, mirrors trees
     litmus         # the WebDAV conformance suite
+    mount          # loop mounts and small file systems in tests/crash
     openssh-client # sftp, scp, ssh-keygen
     openssh-server # the peer of bench/
     postgresql     # the other catalog

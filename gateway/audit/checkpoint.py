@@ -92,6 +92,8 @@ def append_to_anchor(tx: Transaction, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            if _is_torn(path):
+                file.write("\n")
             file.writelines(line + "\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
@@ -100,6 +102,24 @@ def append_to_anchor(tx: Transaction, path: Path) -> None:
             f"The audit anchor {path} cannot be written ({error.strerror}). Make room or give "
             "this user the right to; until then a cut tail of the trail would not show."
         ) from error
+
+
+def _is_torn(path: Path) -> bool:
+    """Return whether the anchor ends in a part of a line: a full disk or a power loss cut it."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def _whole(lines: Iterable[str]) -> list[str]:
+    """Return the lines without torn ones, each of which the next whole line begins with."""
+    whole: list[str] = []
+    for line in reversed(list(lines)):
+        if not (whole and line != whole[-1] and whole[-1].startswith(line)):
+            whole.append(line)
+    return whole[::-1]
 
 
 def _last_anchored(path: Path) -> int:
@@ -140,7 +160,7 @@ def verified(lines: Iterable[str], public_key: str, problems: list[str]) -> Iter
     """
     verifier = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
     before: Checkpoint | None = None
-    for count, line in enumerate(lines, start=1):
+    for count, line in enumerate(_whole(lines), start=1):
         try:
             fields = json.loads(line)
             signature = bytes.fromhex(fields.pop("signature"))

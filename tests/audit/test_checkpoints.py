@@ -147,6 +147,27 @@ def test_the_anchor_gets_every_checkpoint_once(
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("kept_bytes", [1, 40, -2])
+def test_a_line_that_a_full_disk_cut_is_written_again(
+    gate: Gate, tmp_path: Path, kept_bytes: int
+) -> None:
+    """The piece stays, as an anchor may be append-only, and nobody takes it for tampering."""
+    file = tmp_path / "anchor"
+    for _ in range(2):
+        add(gate, 1)
+        with gate.catalog.begin() as tx:
+            checkpoint.make(tx, KEY, gate.clock())
+        with gate.catalog.snapshot() as tx:
+            checkpoint.append_to_anchor(tx, file)
+    first, second = file.read_text().splitlines()
+    file.write_text(f"{first}\n{second[:kept_bytes]}")
+    assert verify(gate.records(), checkpoint.read_anchor(file))[1] != []
+    with gate.catalog.snapshot() as tx:
+        checkpoint.append_to_anchor(tx, file)
+    assert checkpoint.read_anchor(file) == [first, second[:kept_bytes], second]
+    assert verify(gate.records(), checkpoint.read_anchor(file)) == ([], [])
+
+
 def test_an_anchor_that_cannot_be_used_is_a_clear_error(gate: Gate, tmp_path: Path) -> None:
     """A folder that is not there, for writing and for reading."""
     with gate.catalog.begin() as tx:

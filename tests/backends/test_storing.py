@@ -12,7 +12,7 @@ import pytest
 from backends.blobs import BlobWriter
 from backends.blobs.memory import MemoryBlobStore
 from backends.content import Content, StoredSegment
-from backends.draft import Draft
+from backends.draft import DIRTY_LIMIT_BLOCKS, Draft
 from backends.errors import StorageError, StorageUnavailableError
 from backends.extents import ExtentMap
 from backends.segment import SEGMENT_CHUNK_LIMIT
@@ -39,6 +39,7 @@ class RecordingStore(MemoryBlobStore):
 
     def create(self, blob_id: bytes) -> RecordingWriter:  # type: ignore[override]
         number, self._count = self._count, self._count + 1
+        self.happen("create", number)
         self.open.add(number)
         return RecordingWriter(self, number, super().create(blob_id))
 
@@ -139,6 +140,28 @@ def test_a_failed_fsync_is_never_retried(store: RecordingStore, draft: Draft, nu
     draft.discard()
     assert store.events.count(("finish", number)) == 1
     assert (store.open, list(store.listing())) == (set(), [])
+
+
+def test_an_error_while_cutting_ends_the_draft(store: RecordingStore, draft: Draft) -> None:
+    """The block that had to make room in memory is lost, though the disk works again."""
+    store.before = failing_at(("create", 0))
+    for block in range(DIRTY_LIMIT_BLOCKS):
+        draft.write_at(block * BLOCK, b"x")
+    draft.truncate(100 * BLOCK)
+    with pytest.raises(StorageUnavailableError, match="the disk failed"):
+        draft.truncate(99 * BLOCK + 5)
+    with pytest.raises(StorageUnavailableError, match="write it again"):
+        draft.seal()
+
+
+def test_an_error_while_sealing_ends_the_draft(store: RecordingStore, draft: Draft) -> None:
+    """It is not sealed by trying again, though the disk works again."""
+    store.before = failing_at(("create", 0))
+    draft.write_at(0, bytes(BLOCK - 1))
+    with pytest.raises(StorageUnavailableError, match="the disk failed"):
+        draft.seal()
+    with pytest.raises(StorageUnavailableError, match="write it again"):
+        draft.seal()
 
 
 def test_a_seal_returns_when_all_is_durable(store: RecordingStore, draft: Draft) -> None:
