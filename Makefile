@@ -50,7 +50,7 @@ coverage: $(TEST_STAMP) ## The tests again, with branch coverage.
 	@$(PYTHON_BIN) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 bench: $(TEST_STAMP) ## Compare with peers on this machine.
-	@found=0; for script in bench/*.py bench/*.sh; do \
+	@found=0; for script in bench/vault.py bench/bench_*.py; do \
 	    [ -e "$$script" ] || continue; found=1; echo "== $$script"; \
 	    case "$$script" in *.py) PYTHONPATH=. $(PYTHON_BIN) "$$script";; *) "$$script";; esac || exit; \
 	done; [ $$found = 1 ] || echo "bench/ holds no script yet."

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from backends.blobs import BlobStore
 from backends.catalog.versions import SegmentRow
 from backends.content import ChunkSource, Content
-from backends.errors import LimitError, StorageError, StorageUnavailableError
+from backends.errors import LimitError, StorageUnavailableError
 from backends.extents import Extent, ExtentMap
 from backends.keyring import RandomBytes
 from backends.segment import (
@@ -222,7 +222,7 @@ class Draft:
         """Never seal what an error left incomplete: the block being stored then may be lost."""
         try:
             yield
-        except StorageError:
+        except BaseException:
             self._broken = True
             raise
 

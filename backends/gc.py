@@ -6,9 +6,12 @@ reference alone; what is old enough is the share's configuration. Imports the ca
 
 from __future__ import annotations
 
+import contextlib
+
 from backends.blobs import BlobStore
-from backends.catalog import nodes, segments, uploads, vacated, versions
+from backends.catalog import marks, nodes, segments, uploads, vacated, versions
 from backends.catalog.versions import Dated
+from backends.errors import IntegrityError
 from backends.ledger import Ledger, changes
 from backends.share import Share, ShareSettings
 from backends.tunnel import TUNNEL_US
@@ -22,6 +25,9 @@ STRAY_GRACE_US = 7 * 24 * 3600 * SECOND_US
 
 BATCH_LIMIT = 500
 """The most rows or blobs dealt with at once."""
+
+MARK_LIMIT = 5000
+"""The most segments whose use is looked up in one transaction."""
 
 TRASH_BATCH_LIMIT = 20
 """The most trashed nodes, each with all that was below it, purged in one transaction."""
@@ -80,9 +86,10 @@ def purge_next(tx: Transaction, share: Share, now_us: int) -> int:
     count = 0
     with changes(tx, share.id, share.seal) as ledger:
         for row in old:
-            # It may have gone with a folder before it.
+            # It may have gone with a folder before it; what was edited stays for scrub to report.
             if nodes.any_by_id(tx, row.id) is not None:
-                count += ledger.remove_subtree(row.id)
+                with contextlib.suppress(IntegrityError):
+                    count += ledger.remove_subtree(row.id)
     return count
 
 
@@ -92,28 +99,37 @@ def forget(tx: Transaction, now_us: int) -> None:
     uploads.forget_reserved(tx, now_us)
 
 
-def collect(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:
-    """Delete segments that have long been unused; return how many.
+def collect_unused(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:
+    """Delete segments that no version has needed for a day; return how many.
 
     The catalog forgets a segment before its blob goes, so that a crash between the two leaves a
     stray blob and never a reference to nothing.
     """
+    after: bytes | None = b""
+    while after is not None:
+        with catalog.begin() as tx:
+            after = segments.mark_orphans(tx, now_us, after, MARK_LIMIT)
     count = 0
-    with catalog.begin() as tx:
-        segments.mark_orphans(tx, now_us)
     while True:
         with catalog.begin() as tx:
+            # What a running backup still needs stays, however long it has been unused.
+            if marks.held(tx, now_us):
+                return count
             doomed = segments.orphans(tx, now_us - ORPHAN_GRACE_US, BATCH_LIMIT)
             segments.remove(tx, doomed)
         for segment_id in doomed:
             store.delete(segment_id)
         count += len(doomed)
         if len(doomed) < BATCH_LIMIT:
-            return count + _collect_strays(catalog, store, now_us - STRAY_GRACE_US)
+            return count
 
 
-def _collect_strays(catalog: UnitOfWork, store: BlobStore, before_us: int) -> int:
-    """Delete blobs that no row names: what crashed or cut-off uploads left."""
+def collect_strays(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:
+    """Delete old blobs that no row names, which crashed uploads left; return how many.
+
+    Goes through the whole blob store.
+    """
+    before_us = now_us - STRAY_GRACE_US
     count = 0
     batch: list[bytes] = []
     for blob_id, written_us in store.listing():
@@ -127,7 +143,7 @@ def _collect_strays(catalog: UnitOfWork, store: BlobStore, before_us: int) -> in
 
 def _delete_unknown(catalog: UnitOfWork, store: BlobStore, blob_ids: list[bytes]) -> int:
     with catalog.snapshot() as tx:
-        strays = set(blob_ids) - segments.known(tx, blob_ids)
+        strays = set(blob_ids) - segments.needed(tx, blob_ids)
     for blob_id in strays:
         store.delete(blob_id)
     return len(strays)

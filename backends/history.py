@@ -186,7 +186,7 @@ class History:
             if row.sha256_sealed is not None:
                 digest = key.records.unseal(row.sha256_sealed, _HASH_CONTEXT + row.id)
             right = key.manifest_mac.verify(manifest(row, digest, extents), row.mac)
-        except _IMPOSSIBLE as error:
+        except (IntegrityError, *_IMPOSSIBLE) as error:
             raise _edited(row) from error
         if not right:
             raise _edited(row)
@@ -242,6 +242,9 @@ def manifest(version: VersionRow, digest: bytes | None, extents: tuple[Extent, .
     ``digest`` is the content's SHA-256 in clear, None while it is not known.
     """
     author = version.author.encode("utf-8")
+    # ``struct`` cuts what is longer than its field: a longer id would have the same MAC.
+    if {len(version.id), len(version.node_id), len(version.share_id)} != {ID_SIZE_BYTES}:
+        raise ValueError("an id of another length")
     parts = [
         _MANIFEST_HEAD.pack(
             version.id,

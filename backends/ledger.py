@@ -17,7 +17,7 @@ from backends.catalog import keys, nodes, versions
 from backends.catalog.keys import ShareRow
 from backends.catalog.nodes import NodeRow
 from backends.catalog.versions import Dated, VersionRow
-from backends.errors import IntegrityError
+from backends.errors import IntegrityError, LimitError
 from backends.extents import Extent
 from backends.keyring import Mac, RandomBytes, RecordCipher
 from gateway.model import Transaction
@@ -51,14 +51,17 @@ class RowSeal:
         self._state = RecordCipher(name_key, "share state", random_bytes)
 
     def signed(self, row: NodeRow) -> NodeRow:
-        """Return the row with its MAC."""
-        return row._replace(mac=self._node.tag(node_text(row)))
+        """Return the row with its MAC; LimitError for a number that no row can hold."""
+        try:
+            return row._replace(mac=self._node.tag(node_text(row)))
+        except struct.error as error:
+            raise LimitError("A time or a size lies beyond what can be stored.") from error
 
     def checked(self, row: NodeRow) -> NodeRow:
         """Return the row if its MAC is right; IntegrityError."""
         try:
             right = self._node.verify(node_text(row), row.mac)
-        except (struct.error, TypeError, AttributeError):
+        except (struct.error, TypeError, AttributeError, ValueError):
             right = False
         if not right:
             raise IntegrityError(
@@ -98,9 +101,9 @@ class RowSeal:
     def state_of(self, row: ShareRow) -> State:
         """Return the sealed state of the share; IntegrityError when the row does not match it."""
         try:
-            plain = self._state.unseal(row.state_sealed, self._share_id)
+            plain = self._state.unseal(row.state_sealed, self._place(row))
             digest, used_bytes, node_count, epoch = _STATE.unpack(plain)
-        except (IntegrityError, struct.error) as error:
+        except (IntegrityError, struct.error, TypeError, AttributeError) as error:
             raise self._edited() from error
         if (used_bytes, node_count, epoch) != (row.used_bytes, row.node_count, row.epoch):
             raise self._edited()
@@ -114,8 +117,16 @@ class RowSeal:
             used_bytes=state.used_bytes,
             node_count=state.node_count,
             epoch=state.epoch,
-            state_sealed=self._state.seal(plain, self._share_id),
+            state_sealed=self._state.seal(plain, self._place(row)),
         )
+
+    def _place(self, row: ShareRow) -> bytes:
+        """Return what the state is bound to: shares that exchanged names or roots do not open.
+
+        Rights belong to names and paths: under another share's name, or below another folder, its
+        files would be read by others.
+        """
+        return _framed(b"share", (self._share_id, row.root_id, row.name.encode("utf-8")))
 
     def _edited(self) -> IntegrityError:
         return IntegrityError(
@@ -138,6 +149,11 @@ class Ledger:
         self._more_bytes = 0
         self._more_nodes = 0
         self._changed = False
+
+    @property
+    def more_bytes(self) -> int:
+        """By how much the share has grown so far, of which its row tells only at the close."""
+        return self._more_bytes
 
     def node(self, node_id: bytes) -> NodeRow:
         """Return a node's row as it is now, live or in the trash; IntegrityError."""
@@ -177,6 +193,9 @@ class Ledger:
         Returns how many nodes went.
         """
         doomed = nodes.subtree(self._tx, node_id)
+        for each in doomed:
+            # Else an edit could be had away with by letting the janitor remove what was edited.
+            self._seal.checked(each)
         for each in doomed:
             sealed = nodes.properties_of(self._tx, each.id)
             if sealed is not None:
@@ -259,7 +278,15 @@ def set_epoch(tx: Transaction, row: ShareRow, seal: RowSeal, epoch: int) -> None
 
 
 def node_text(row: NodeRow) -> bytes:
-    """Return the bytes that a node's MAC covers (FORMAT.md section 8)."""
+    """Return the bytes that a node's MAC covers (FORMAT.md section 8); ValueError, struct.error.
+
+    ``struct`` cuts what is longer than its field, so that a longer id would have the same MAC.
+    """
+    if {len(row.id), len(row.share_id), len(row.parent_id), len(row.version_id or row.id)} != {16}:
+        raise ValueError("an id of another length")
+    if row.deleted_us is not None and row.deleted_us < 0:
+        # It would have the MAC of a live node, and lie in no trash.
+        raise ValueError("a time before all times")
     created_by = row.created_by.encode("utf-8")
     deleted_by = b"" if row.deleted_by is None else row.deleted_by.encode("utf-8")
     head = _NODE.pack(

@@ -8,10 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backends.catalog import nodes, versions
+from backends.catalog import nodes, vacated, versions
 from backends.catalog.nodes import NodeRow
 from backends.content import Content
-from backends.errors import AlreadyExistsError, IntegrityError, NotFoundError, ParentMissingError
+from backends.errors import (
+    AlreadyExistsError,
+    CrossShareError,
+    IntegrityError,
+    NotFoundError,
+    ParentMissingError,
+)
 from backends.history import History, Verified
 from backends.ledger import changes
 from backends.share import Share
@@ -67,19 +73,21 @@ class Past:
         What a deleted folder held belongs to it and does not appear by itself.
         """
         since_us = 0
+        # Those of the moment that the next batch begins with; there may be any number of them.
         seen: set[bytes] = set()
         while True:
+            count = len(seen) + BATCH_LIMIT
             batch = nodes.trashed(
-                tx, share.id, since_us=since_us, before_us=_FOREVER_US, count=BATCH_LIMIT
+                tx, share.id, since_us=since_us, before_us=_FOREVER_US, count=count
             )
-            fresh = [row for row in batch if row.id not in seen]
-            for row in fresh:
-                yield self._trashed(tx, share, share.seal.checked(row))
-            if len(batch) < BATCH_LIMIT or not fresh:
+            for row in batch:
+                if row.id not in seen:
+                    yield self._trashed(tx, share, share.seal.checked(row))
+            if len(batch) < count:
                 return
             assert batch[-1].deleted_us is not None
             since_us = batch[-1].deleted_us
-            seen = {row.id for row in batch}
+            seen = {row.id for row in batch if row.deleted_us == since_us}
 
     def in_trash(self, tx: Transaction, share: Share, node_id: bytes) -> Trashed:
         """Return a node of the trash; NotFoundError when it does not lie there."""
@@ -91,11 +99,19 @@ class Past:
     def bring_back(self, tx: Transaction, trashed: Trashed, folder: NodeRow, name: str) -> NodeRow:
         """Take a node out of the trash, with all below it, to a free name in a live folder."""
         share = trashed.share
+        if folder.share_id != share.id:
+            raise CrossShareError(
+                "What lies in a share's trash can only be restored to that share."
+            )
         sealed = share.names.seal(folder.id, name)
         if not folder.is_folder or folder.deleted_us is not None:
             raise ParentMissingError("The folder that it should go to does not exist.")
         if nodes.by_name(tx, folder.id, sealed) is not None:
             raise AlreadyExistsError("A file or folder of that name exists; choose another name.")
+        # Its history is wanted here again: what fills the old name now begins one of its own.
+        note = vacated.by_name(tx, trashed.row.parent_id, trashed.row.name_sealed)
+        if note is not None and note.node_id == trashed.row.id:
+            vacated.remove(tx, note.folder_id, note.name_sealed)
         with changes(tx, share.id, share.seal) as ledger:
             ledger.put_node(folder.id, modified_us=self._clock())
             return ledger.put_node(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from backends.errors import LimitError
+from backends.errors import IntegrityError, LimitError
 from backends.share import Share
 from gateway.model import PropertyName
 
@@ -28,5 +28,11 @@ def unpacked(share: Share, node_id: bytes, sealed: bytes | None) -> dict[Propert
     """Return the properties in ``sealed``; IntegrityError when they belong to another node."""
     if sealed is None:
         return {}
-    plain = share.records.unseal(sealed, b"properties" + node_id)
+    try:
+        plain = share.records.unseal(sealed, b"properties" + node_id)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"The properties of node {node_id.hex()} of share {share.id.hex()} do not verify: the "
+            "catalog was edited."
+        ) from error
     return {PropertyName(space, local): value for space, local, value in json.loads(plain)}

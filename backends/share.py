@@ -148,9 +148,16 @@ class Shares:
             cached = (row.name_key_wrapped, NameCipher(name_key), records, seal)
             self._names[row.id] = cached
         _, names, records, seal = cached
+        epoch = row.epoch
         if checked:
             seal.state_of(row)
-        return Share(row, settings, names, records, seal, self.epoch_key(tx, row.id, row.epoch))
+        elif keys.epoch_key(tx, row.id, epoch) is None:
+            # Set to an epoch that has no key: any other of the share's opens what there is.
+            epoch = max(
+                (each.epoch for each in keys.epochs_of(tx, row.id) if each.key_wrapped),
+                default=epoch,
+            )
+        return Share(row, settings, names, records, seal, self.epoch_key(tx, row.id, epoch))
 
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:
         """Return a share's key of one epoch; KeyUnavailableError when it was destroyed."""

@@ -75,19 +75,25 @@ class Unfinished:
         sealed: SealedContent,
         *,
         principal_id: str,
+        base_id: bytes,
         modified_us: int,
     ) -> UnfinishedUpload:
-        """Keep what arrived of an upload, in place of an earlier try at the same name."""
-        earlier = self.find(tx, share, folder_id, name, principal_id=principal_id)
+        """Keep what arrived of an upload, in place of an earlier try at the same name.
+
+        ``base_id``: the version that the name held when it began, empty for none.
+        """
+        name_sealed = share.names.seal(folder_id, name)
+        earlier = uploads.by_name(tx, folder_id, name_sealed, principal_id)
         if earlier is not None:
-            self.remove(tx, earlier)
+            self._remove_row(tx, share, earlier)
         now_us = self._clock()
         row = UnfinishedRow(
             id=self._random_bytes(ID_SIZE_BYTES),
             share_id=share.id,
             folder_id=folder_id,
-            name_sealed=share.names.seal(folder_id, name),
+            name_sealed=name_sealed,
             principal_id=principal_id,
+            base_id=base_id,
             version_id=sealed.version_id,
             size_bytes=sealed.size_bytes,
             created_us=now_us,
@@ -105,13 +111,15 @@ class Unfinished:
     def find(
         self, tx: Transaction, share: Share, folder_id: bytes, name: str, *, principal_id: str
     ) -> UnfinishedUpload | None:
-        """Return the principal's unfinished upload of that name; IntegrityError if edited."""
-        sealed_name = share.names.seal(folder_id, name)
-        row = uploads.by_name(tx, folder_id, sealed_name, principal_id)
-        if row is None:
+        """Return the principal's unfinished upload of that name.
+
+        None for a row that was edited: it must not keep its owner from the name. ``sealgate
+        scrub`` reports it.
+        """
+        row = uploads.by_name(tx, folder_id, share.names.seal(folder_id, name), principal_id)
+        if row is None or not _is_sound(share, row) or row.expires_us <= self._clock():
             return None
-        self._require_sound(share, row)
-        return None if row.expires_us <= self._clock() else UnfinishedUpload(share, row, name)
+        return UnfinishedUpload(share, row, name)
 
     def in_folder(
         self, tx: Transaction, share: Share, folder_id: bytes, *, principal_id: str
@@ -119,11 +127,19 @@ class Unfinished:
         """Return the principal's unfinished uploads in the folder, in no order."""
         found = []
         for row in uploads.of_folder(tx, folder_id, principal_id):
-            self._require_sound(share, row)
-            if row.expires_us > self._clock():
+            if _is_sound(share, row) and row.expires_us > self._clock():
                 name = share.names.unseal(folder_id, row.name_sealed)
                 found.append(UnfinishedUpload(share, row, name))
         return found
+
+    @staticmethod
+    def is_current(upload: UnfinishedUpload, present_id: bytes | None) -> bool:
+        """Return whether an upload still stands for its name, which holds ``present_id`` now.
+
+        That is the version id of a file, empty when nothing is there, None for a folder. Once
+        anybody has put something else there, nobody goes on with the upload or looks at it.
+        """
+        return upload.row.base_id == present_id
 
     def open(self, tx: Transaction, upload: UnfinishedUpload) -> Content:
         """Return what arrived, its manifest verified."""
@@ -142,24 +158,51 @@ class Unfinished:
         """Remove a batch of the share's uploads that waited too long; return how many."""
         expired = uploads.expired(tx, share.id, self._clock(), BATCH_LIMIT)
         for row in expired:
-            self.remove(tx, UnfinishedUpload(share, row, ""))
+            self._remove_row(tx, share, row)
         return len(expired)
 
-    @staticmethod
-    def _require_sound(share: Share, row: UnfinishedRow) -> None:
-        share.seal.require_tag(row.mac, _PURPOSE, *_fields(row))
+    def _remove_row(self, tx: Transaction, share: Share, row: UnfinishedRow) -> None:
+        # A made-up row could name a file in place of an upload, whose versions would go.
+        if _is_sound(share, row):
+            self.remove(tx, UnfinishedUpload(share, row, ""))
+        else:
+            uploads.remove(tx, row.id)
+
+
+def require_sound(share: Share, row: UnfinishedRow) -> None:
+    """Raise IntegrityError unless the row is as it was written."""
+    share.seal.require_tag(row.mac, _PURPOSE, *_fields(row))
+
+
+def _is_sound(share: Share, row: UnfinishedRow) -> bool:
+    try:
+        require_sound(share, row)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _fields(row: UnfinishedRow) -> tuple[bytes, ...]:
-    return (
-        row.id,
-        row.share_id,
-        row.folder_id,
-        row.name_sealed,
-        row.principal_id.encode("utf-8"),
-        row.version_id,
-        *(
-            number.to_bytes(8, "big", signed=True)
-            for number in (row.size_bytes, row.created_us, row.modified_us, row.expires_us)
-        ),
-    )
+    try:
+        return (
+            row.id,
+            row.share_id,
+            row.folder_id,
+            row.name_sealed,
+            row.principal_id.encode("utf-8"),
+            row.base_id,
+            row.version_id,
+            *(
+                number.to_bytes(8, "big", signed=True)
+                for number in (row.size_bytes, row.created_us, row.modified_us, row.expires_us)
+            ),
+        )
+    except (AttributeError, OverflowError) as error:
+        raise IntegrityError(
+            f"Unfinished upload {_hex(row.id)} of share {_hex(row.share_id)} was edited in the "
+            "catalog."
+        ) from error
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)

@@ -20,7 +20,7 @@ from backends.blobs import BlobStore
 from backends.catalog import nodes, versions
 from backends.catalog.nodes import NO_VERSION, EntryRow, NodeRow
 from backends.content import Content
-from backends.draft import FINISHING_LIMIT, Draft, SealedContent
+from backends.draft import POOL_LIMIT, Draft, SealedContent
 from backends.errors import IntegrityError, NotAFolderError
 from backends.history import History
 from backends.keyring import RandomBytes
@@ -28,6 +28,7 @@ from backends.ledger import Ledger, changes
 from backends.past import Past
 from backends.properties import packed, unpacked
 from backends.room import Room
+from backends.scrub.scrub import Scrub
 from backends.segment import ID_SIZE_BYTES
 from backends.share import Share, Shares, ShareSettings
 from backends.tunnel import Tunnel
@@ -86,11 +87,12 @@ class Vault:
         self._clock = clock
         self._random_bytes = random_bytes
         self._history = History(shares, store, clock=clock, random_bytes=random_bytes)
-        self._tunnel = Tunnel(self._history, clock)
-        self._executor = ThreadPoolExecutor(FINISHING_LIMIT, thread_name_prefix="segment")
+        self._executor = ThreadPoolExecutor(POOL_LIMIT, thread_name_prefix="segment")
         self.past = Past(self._history, clock)
         self.room = Room(store, clock)
+        self._tunnel = Tunnel(self._history, self.room, clock)
         self.unfinished = Unfinished(self._history, clock=clock, random_bytes=random_bytes)
+        self.scrub = Scrub(shares, store, self._history, self.unfinished, clock)
 
     def configure(self, settings: Mapping[str, ShareSettings]) -> None:
         """Take over the shares of a reloaded configuration."""
@@ -111,9 +113,13 @@ class Vault:
         """Purge a batch of what has lain too long in the trash of share ``name``."""
         return gc.purge_next(tx, self.share(tx, name), self._clock())
 
-    def collect(self, catalog: UnitOfWork) -> int:
-        """Delete segments that have long been unused; return how many."""
-        return gc.collect(catalog, self._store, self._clock())
+    def collect(self, catalog: UnitOfWork, *, strays: bool = True) -> int:
+        """Delete segments that have long been unused, and stray blobs; return how many.
+
+        Without ``strays`` the blob store is not gone through.
+        """
+        count = gc.collect_unused(catalog, self._store, self._clock())
+        return count + (gc.collect_strays(catalog, self._store, self._clock()) if strays else 0)
 
     def share(self, tx: Transaction, name: str) -> Share:
         """Return the share of that name; NotFoundError, IntegrityError."""
@@ -215,11 +221,13 @@ class Vault:
         self, tx: Transaction, file: Node, sealed: SealedContent, *, modified_us: int, author: str
     ) -> Node:
         """Make ``sealed`` the current content of an existing file; its history stays."""
-        self.room.require_quota(tx, file.share, sealed.size_bytes, upload=sealed.version_id)
         with self._changes(tx, file.share) as ledger:
-            return self._put_version(
+            updated = self._put_version(
                 tx, ledger, file, sealed, modified_us=modified_us, author=author
             )
+        # Afterwards: only now is it known which old versions made room.
+        self.room.require_quota(tx, file.share, 0, upload=sealed.version_id)
+        return updated
 
     def add_file(
         self,

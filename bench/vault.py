@@ -26,6 +26,7 @@ from backends.content import Content, StoredSegment
 from backends.draft import POOL_LIMIT, Draft, SealedContent
 from backends.extents import ExtentMap
 from backends.share import EpochKey
+from bench import vault_rows
 
 Result = TypeVar("Result")
 
@@ -200,6 +201,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to measure (the temporary folder)")
     parser.add_argument("--mib", type=int, default=1024, help="size of the file")
     parser.add_argument("--large-mib", type=int, default=4096, help="size of the larger file")
+    parser.add_argument("--nodes", type=int, default=1_000_000, help="size of the large catalog")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with (
@@ -213,6 +215,7 @@ def main() -> int:
             measure_memory(bench, size_mib)
         measure_writing(bench, arguments.mib, arguments.rounds)
         measure_reading(bench, arguments.mib, arguments.rounds)
+        vault_rows.measure(folder, node_count=arguments.nodes, rounds=arguments.rounds)
     return 0
 
 

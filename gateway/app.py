@@ -20,7 +20,9 @@ from auth.policy import Policy
 from auth.session import Sessions
 from auth.throttle import Throttle, ThrottleSettings, ThrottleState
 from auth.totp import Seed, SeedStore, Totp
+from backends.blobs import BlobStore
 from backends.blobs.local import LocalBlobStore
+from backends.catalog import marks
 from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
 from backends.catalog.sessions import SqlSessionStore
@@ -63,6 +65,7 @@ class Gateway:
 
     config: GatewayConfig
     catalog: Catalog
+    store: BlobStore
     vault: Vault
     journal: Journal
     audit_cipher: RecordCipher
@@ -124,9 +127,10 @@ def open_gateway(
     if masters is None:
         masters = read_master_keys(config)
     directory = open_directory(config)
-    catalog, store = _open_storage(config.storage.data_dir)
+    catalog, store = open_storage(config)
     catalog.migrate()
     with catalog.begin() as tx:
+        marks.require_restored(tx)
         system = system_key(tx, masters)
         shares = Shares(masters, share_settings(config), secrets.token_bytes)
         shares.create_missing(tx, clock)
@@ -167,6 +171,7 @@ def open_gateway(
     return Gateway(
         config=config,
         catalog=catalog,
+        store=store,
         vault=vault,
         journal=journal,
         audit_cipher=audit_cipher,
@@ -192,15 +197,33 @@ def open_directory(config: GatewayConfig) -> Directory:
         return FileDirectory(settings.users, domain=settings.domain or "")
     ldap = config.directory.ldap
     assert ldap is not None
-    password = ""
-    if ldap.bind_password is not None:
-        password = _secret_text(_secret_path(ldap.bind_password))
-    return LdapDirectory(ldap.settings(password))
+    return LdapDirectory(ldap.settings(_secret(ldap.bind_password)))
 
 
 def catalog_path(config: GatewayConfig) -> Path:
-    """Return where the catalog of ``config`` lies."""
+    """Return where the file of an SQLite catalog lies."""
     return config.storage.data_dir / CATALOG_FILE
+
+
+def has_data(config: GatewayConfig) -> bool:
+    """Return whether there is a catalog already; asking makes nothing.
+
+    Raises StorageUnavailableError when the database does not answer.
+    """
+    if config.storage.catalog is None:
+        return catalog_path(config).exists()
+    catalog = _open_catalog(config)
+    try:
+        return catalog.exists
+    finally:
+        catalog.close()
+
+
+def no_data(config: GatewayConfig) -> str:
+    """Return the sentence that says where there is no data yet."""
+    place = config.storage.catalog or config.storage.data_dir
+    key = "data_dir" if config.storage.catalog is None else "catalog"
+    return f"There is no data in {place} yet. Start the gateway first, or correct storage.{key}."
 
 
 def share_settings(config: GatewayConfig) -> dict[str, ShareSettings]:
@@ -217,7 +240,19 @@ def share_settings(config: GatewayConfig) -> dict[str, ShareSettings]:
     }
 
 
-def _open_storage(data_dir: Path) -> tuple[Catalog, LocalBlobStore]:
+def open_storage(config: GatewayConfig) -> tuple[Catalog, BlobStore]:
+    """Return the catalog and the blob store of ``config``; their folder is made, no tables are."""
+    if config.storage.catalog is None or config.storage.blobs is None:
+        _make_data_folder(config.storage.data_dir)
+    catalog = _open_catalog(config)
+    try:
+        return catalog, open_blobs(config)
+    except BaseException:
+        catalog.close()
+        raise
+
+
+def _make_data_folder(data_dir: Path) -> None:
     try:
         data_dir.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -225,8 +260,52 @@ def _open_storage(data_dir: Path) -> tuple[Catalog, LocalBlobStore]:
             f"The data folder {data_dir} cannot be made ({error.strerror}). Make it, writable for "
             "this user alone, or change storage.data_dir."
         ) from error
-    catalog = open_catalog(data_dir)
-    return catalog, LocalBlobStore.prepare(data_dir / BLOBS)
+
+
+def _open_catalog(config: GatewayConfig) -> Catalog:
+    storage = config.storage
+    if storage.catalog is None:
+        return open_catalog(storage.data_dir)
+    # The libraries of a driver that is not in use are not loaded.
+    from backends.catalog import postgres  # noqa: PLC0415
+
+    return postgres.open_catalog(
+        postgres.PostgresSettings(
+            host=storage.catalog.host,
+            port=storage.catalog.port,
+            user=storage.catalog.user,
+            database=storage.catalog.database,
+            sslmode=storage.catalog.sslmode,
+            password=_secret(storage.catalog_password),
+            ca_file=storage.catalog_ca_file,
+        )
+    )
+
+
+def open_blobs(config: GatewayConfig) -> BlobStore:
+    """Return where the segments of ``config`` lie."""
+    storage = config.storage
+    if storage.blobs is None:
+        return LocalBlobStore.prepare(storage.data_dir / BLOBS)
+    from backends.blobs.s3 import S3BlobStore  # noqa: PLC0415  as in _open_catalog
+    from backends.blobs.s3_bucket import S3Settings  # noqa: PLC0415
+
+    assert storage.s3 is not None
+    return S3BlobStore.prepare(
+        S3Settings(
+            bucket=storage.blobs.bucket,
+            prefix=storage.blobs.prefix,
+            endpoint=storage.s3.endpoint,
+            region=storage.s3.region,
+            access_key_id=_secret(storage.s3.access_key),
+            secret_access_key=_secret(storage.s3.secret_key),
+            ca_file=storage.s3.ca_file,
+        )
+    )
+
+
+def _secret(source: SecretSource | None) -> str:
+    return "" if source is None else _secret_text(_secret_path(source))
 
 
 def _secret_path(source: SecretSource) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from gateway.commands import audit, config, keys, past, sessions, totp
+from gateway.commands import audit, backup, care, config, keys, past, restore, sessions, totp
 from gateway.commands.output import DONE, WRONG_USE, config_path
 from gateway.demo import Demo, DemoSettings
 from gateway.errors import SealgateError
@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--code", metavar="USER", default="", help="print a fresh code and end")
     demo.set_defaults(run=_demo)
     config.add_parsers(commands)
-    for subject in (audit, keys, past, sessions, totp):
+    care.add_parsers(commands)
+    for subject in (audit, backup, keys, past, restore, sessions, totp):
         subject.add_parser(commands)
     return parser
 

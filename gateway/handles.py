@@ -6,8 +6,9 @@ and audit is the monitor's, which hands in the callbacks. Imports the vault's co
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -34,10 +35,10 @@ class Source(Protocol):
 class OnClose(Protocol):
     """What the monitor does when a read ends."""
 
-    def __call__(self, sent_bytes: int, *, complete: bool, error: str) -> None:
+    def __call__(self, sent_bytes: int, *, complete: bool, error: StorageError | None) -> None:
         """Record that ``sent_bytes`` left; ``complete`` False: the client was cut off.
 
-        ``error``: the class of what went wrong with the content, if anything did.
+        ``error``: what went wrong with the content, if anything did.
         """
 
 
@@ -59,7 +60,7 @@ class ReadHandle:
         self._on_close: OnClose | None = on_close
         self._lock = threading.Lock()
         self._sent_bytes = 0
-        self._error = ""
+        self._error: StorageError | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -78,7 +79,7 @@ class ReadHandle:
         try:
             data = self._source.read_at(offset, size)
         except StorageError as error:
-            self._error = type(error).__name__
+            self._error = error
             raise
         with self._lock:
             self._sent_bytes += len(data)
@@ -136,6 +137,9 @@ class WriteDoor(Protocol):
     def aborted(self, handle: WriteHandle, reason: str) -> None:
         """Record that nothing came of it."""
 
+    def forgotten(self, handle: WriteHandle) -> None:
+        """Give back what the write had reserved; its file was deleted."""
+
     def suspend(self, handle: WriteHandle, reason: str) -> bool:
         """Keep what arrived for its uploader and record that; False: it cannot be kept."""
 
@@ -152,24 +156,34 @@ class WriteHandle:
         terms: Terms,
         *,
         kept: bool,
+        resumes: bool = False,
+        credit_bytes: int = 0,
     ) -> None:
-        """``kept``: the draft began with the present content, which needs the right to read."""
+        """``kept``: the draft began with the present content, which needs the right to read.
+
+        ``resumes``: with what had arrived of a cut-off upload. ``credit_bytes``: how much of what
+        the quota counts goes away when this is committed.
+        """
         self.info = info
         self.draft = draft
         self.target = target
         self.terms = terms
         self.kept = kept
+        self.resumes = resumes
+        self.credit_bytes = credit_bytes
+        self.pulsed_us = 0
         self.received_bytes = 0
         self.read_bytes = 0
         self.modified_us: int | None = None
         self.reservation: Reservation | None = None
-        self.changed = not info.version_id or not kept
+        self.changed = not resumes and not kept
         self.created = not info.version_id
         self._door = door
         self._read_recorded = False
         self._lock = threading.RLock()
         self._result: NodeInfo | None = None
         self._aborted = ""
+        self._unfit = False
 
     @property
     def size_bytes(self) -> int:
@@ -193,9 +207,7 @@ class WriteHandle:
         Raises LimitError, LengthMismatchError when more comes than was announced,
         QuotaExceededError, SessionEndedError, DeniedError, StorageFullError.
         """
-        self._door.pulse(self)
-        with self._lock:
-            self._require_open()
+        with self._lock, self._unfit_by_errors():
             announced = self.terms.expected_size
             if announced is not None and offset + len(data) > announced:
                 raise LengthMismatchError("More bytes arrived than were announced.")
@@ -220,9 +232,7 @@ class WriteHandle:
 
     def truncate(self, size_bytes: int) -> None:
         """Cut the file, or extend it with zeros."""
-        self._door.pulse(self)
-        with self._lock:
-            self._require_open()
+        with self._lock, self._unfit_by_errors():
             if size_bytes != self.draft.size_bytes:
                 self.draft.truncate(size_bytes)
                 self.changed = True
@@ -242,9 +252,19 @@ class WriteHandle:
             if self._result is not None or self._aborted == DELETED:
                 return self._result or self.present_info
             self._require_open()
+            if self._unfit:
+                try:
+                    self._door.pulse(self)
+                finally:
+                    self.abort("incomplete")
+                raise StorageUnavailableError(
+                    "A part of this file was not stored, so nothing of it is; write it again."
+                )
             self._aborted = "failed"
-            self._result = self._door.commit(self)
-            self._end_reading()
+            try:
+                self._result = self._door.commit(self)
+            finally:
+                self._end_reading()
             return self._result
 
     def abort(self, reason: str = "aborted") -> None:
@@ -276,7 +296,28 @@ class WriteHandle:
             if self._result is None and not self._aborted:
                 self._aborted = DELETED
                 self.draft.discard()
+                self._door.forgotten(self)
                 self._end_reading()
+
+    @contextlib.contextmanager
+    def _unfit_by_errors(self) -> Iterator[None]:
+        """Pulse, and never commit what a refused or failed write left incomplete.
+
+        A client that sends many writes at once goes on after one that failed, and then closes.
+        """
+        self._require_open()
+        try:
+            self._door.pulse(self)
+            if self._unfit:
+                raise StorageUnavailableError(  # noqa: TRY301  as the door's own refusals
+                    "An earlier part of this file was not stored; write the file again."
+                )
+            yield
+        except BaseException:
+            self._unfit = True
+            # The next try is told anew why it cannot go on.
+            self.pulsed_us = 0
+            raise
 
     def _end_reading(self) -> None:
         if self._read_recorded:

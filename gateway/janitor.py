@@ -1,7 +1,8 @@
-"""What must happen though no client asks: log-off, account re-checks, clearing away.
+"""What must happen though no client asks: log-off, account re-checks, checkpoints, and care.
 
-Runs in a thread of the supervisor, about once a second; each round is a bounded piece of work. Imports the wiring's
-``Gateway``.
+Runs in a thread of the supervisor, about once a second, with work that takes a moment; care of what
+is stored, which may take minutes, has a thread of its own (``gateway.care.rounds``). Imports the
+wiring's ``Gateway``.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from auth.errors import AuthError, DirectoryUnavailableError
 from backends.catalog import journal, locks
 from backends.catalog import sessions as session_rows
 from gateway.app import Gateway
-from gateway.audit.record import Record, session_record
+from gateway.audit.record import session_record
+from gateway.care.rounds import Rounds
 from gateway.errors import SealgateError
-from gateway.model import SECOND_US, Outcome, Session, Wire
+from gateway.model import SECOND_US, Outcome, Session
 
 ROUND_S = 1.0
 """How long the janitor rests between two rounds."""
@@ -28,6 +30,9 @@ RECHECK_US = 60 * SECOND_US
 
 TIDY_US = 300 * SECOND_US
 """How often rows that no longer matter are removed."""
+
+CARE_LIMIT_S = 3.0
+"""How long care may take to notice that it should stop."""
 
 KEEP_ENDED_US = 24 * 3600 * SECOND_US
 """How long the row of an ended session stays, for ``sealgate sessions``."""
@@ -42,17 +47,26 @@ class Janitor:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._care = Rounds(gateway)
         self._rechecked_us = gateway.clock()
         self._tidied_us = 0
         self._checkpointed_us = 0
 
     def run(self, stop: threading.Event) -> None:
         """Do what is due, about once a second, until ``stop`` is set."""
+        care = threading.Thread(target=self._care.run, args=(stop,), name="care", daemon=True)
+        care.start()
         while not stop.wait(ROUND_S):
-            self.run_due()
+            self.run_prompt()
+        care.join(CARE_LIMIT_S)
 
     def run_due(self) -> None:
-        """Do what is due; what fails is logged and tried again next time."""
+        """Do all that is due, care included; what fails is logged and tried again next time."""
+        self.run_prompt()
+        self._care.run_due()
+
+    def run_prompt(self) -> None:
+        """Do what is due and takes a moment."""
         now_us = self._gateway.clock()
         self._try("log-off", self._gateway.login.end_overdue)
         self._try("checkpoint", lambda: self._checkpoint(now_us))
@@ -127,30 +141,3 @@ class Janitor:
             locks.remove_expired(tx, now_us)
             gateway.throttle.forget(tx)
             session_rows.forget_ended(tx, now_us - KEEP_ENDED_US)
-        cleared = sum(self._expire(name) for name in gateway.config.shares)
-        if cleared:
-            gateway.journal.append_durably(_housekeeping("expire", cleared))
-        collected = gateway.vault.collect(gateway.catalog)
-        if collected:
-            gateway.journal.append_durably(_housekeeping("gc", collected))
-
-    def _expire(self, name: str) -> int:
-        """Clear away what one share no longer keeps, in bounded transactions; return how much."""
-        gateway = self._gateway
-        count = 0
-        after: bytes | None = b""
-        while after is not None:
-            with gateway.catalog.begin() as tx:
-                pruned, after = gateway.vault.prune_next(tx, name, after)
-            count += pruned
-        while True:
-            with gateway.catalog.begin() as tx:
-                purged = gateway.vault.purge_next(tx, name)
-            count += purged
-            if not purged:
-                return count
-
-
-def _housekeeping(action: str, count: int) -> Record:
-    """Return the record of ``count`` things cleared away because the configuration says so."""
-    return Record(action=action, outcome=Outcome.OK, protocol=Wire.ADMIN.value, count=count)

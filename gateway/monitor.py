@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
+from backends.errors import StorageError
 from gateway.audit.record import Record, session_record
 from gateway.errors import SessionEndedError
 from gateway.handles import ReadHandle, Terms, WriteHandle
@@ -30,7 +31,7 @@ from gateway.model import (
 )
 from gateway.operations import content, locks, past, tree
 from gateway.operations.tree import Listing
-from gateway.passage import Mode, Passage, Surroundings
+from gateway.passage import Mode, Passage, Surroundings, noted
 from gateway.paths import VirtualPath
 from gateway.upload import READ_END, Upload
 
@@ -185,15 +186,22 @@ class Door:
     def open_read(self, path: VirtualPath) -> ReadHandle:
         """Open a file for reading; IsAFolderError, IntegrityError. Recorded before any byte."""
         with self._operation(Action.READ, path, Mode.READ) as op:
-            info, source = content.open_read(op, path)
+            info, source, own = content.open_read(op, path)
 
-        def on_close(sent_bytes: int, *, complete: bool, error: str) -> None:
+        def on_close(sent_bytes: int, *, complete: bool, error: StorageError | None) -> None:
             op.action, op.bytes = READ_END, sent_bytes
-            outcome = Outcome.OK if complete else Outcome.ABORTED
-            self._passage.append_durably(op.record(Outcome.FAILED if error else outcome, error))
+            if error is None:
+                record = op.record(Outcome.OK if complete else Outcome.ABORTED)
+            else:
+                record = noted(op.record(Outcome.FAILED, type(error).__name__), error)
+            self._passage.append_durably(record)
+
+        pulsed_us = 0
 
         def pulse() -> None:
-            self._passage.pulse(Action.READ, path)
+            nonlocal pulsed_us
+            now_us = self._passage.pulse(None if own else Action.READ, path, pulsed_us)
+            pulsed_us = pulsed_us if now_us is None else now_us
 
         return ReadHandle(info, source, pulse=pulse, on_close=on_close)
 
@@ -216,17 +224,19 @@ class Door:
         terms = Terms(replace=replace, base=base, expected_size=expected_size)
         with self._operation(Action.WRITE, path, Mode.PREPARE) as op:
             opening = content.open_write(op, path, terms, create=create, keep=keep)
-            upload = Upload(self._passage)
-            handle = WriteHandle(
-                upload,
-                opening.info,
-                opening.draft,
-                opening.target,
-                terms,
-                kept=opening.kept,
-            )
-            if opening.reserves and expected_size is not None:
-                upload.reserve(handle, expected_size, ahead=False)
+        upload = Upload(self._passage)
+        handle = WriteHandle(
+            upload,
+            opening.info,
+            opening.draft,
+            opening.target,
+            terms,
+            kept=opening.kept,
+            resumes=opening.resumes,
+            credit_bytes=opening.credit_bytes,
+        )
+        if opening.reserves:
+            upload.reserve_announced(handle)
         self._passage.surroundings.writes.add(self.session.id, path, handle)
         return handle
 

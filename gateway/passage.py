@@ -17,11 +17,17 @@ from dataclasses import dataclass, field, replace
 
 from auth.policy import Policy, Situation, decide
 from auth.session import Sessions
-from backends.errors import IntegrityError, KeyUnavailableError, NotFoundError, StorageError
+from backends.errors import IntegrityError, KeyUnavailableError, NotFoundError
 from backends.vault import Vault
 from gateway.audit.journal import Journal
 from gateway.audit.record import Record, session_record
-from gateway.errors import AuditUnavailableError, DeniedError, LockedError, SessionEndedError
+from gateway.errors import (
+    AuditUnavailableError,
+    DeniedError,
+    LockedError,
+    SealgateError,
+    SessionEndedError,
+)
 from gateway.login import Login
 from gateway.model import SECOND_US, Action, Clock, Outcome, Session, Transaction, UnitOfWork
 from gateway.operations.operation import Operation
@@ -62,6 +68,16 @@ class Surroundings:
     writes: OpenWrites = field(default_factory=OpenWrites)
 
 
+def noted(record: Record, error: Exception) -> Record:
+    """Return the record with what is damaged, if that is the error.
+
+    Which segment, node or row it is: whoever repairs it starts from there.
+    """
+    if isinstance(error, IntegrityError | KeyUnavailableError):
+        return replace(record, note=str(error))
+    return record
+
+
 class Passage:
     """One session's way through the door. Thread-safe; every method blocks."""
 
@@ -72,7 +88,6 @@ class Passage:
         self.surroundings = surroundings
         self.session = session
         self._tokens = tokens
-        self._pulsed_us = 0
 
     @contextlib.contextmanager
     def operation(
@@ -122,20 +137,21 @@ class Passage:
         for finish in op.afterwards:
             try:
                 finish()
-            except StorageError as error:
-                # The operation is committed and acknowledged; what is left behind is gc's.
+            except SealgateError as error:
+                # The operation is committed, and its answer must say so; what is left is gc's.
                 log.warning("after %s: %s", action, error)
 
-    def pulse(self, action: Action, path: VirtualPath) -> bool:
+    def pulse(self, action: Action | None, path: VirtualPath, since_us: int) -> int | None:
         """Require, once a second, that a running transfer's session and right still live.
 
-        Returns whether a second had passed. That counts as activity; a right that a reload took
-        away ends its transfers too.
+        ``since_us`` is when the transfer last asked; returns when it did now, None while that
+        was less than a second ago. That counts as activity; a right that a reload took away ends
+        its transfers too. ``action`` None: what the principal sees is its own upload.
         """
         around = self.surroundings
         now_us = around.clock()
-        if now_us - self._pulsed_us < PULSE_US:
-            return False
+        if now_us - since_us < PULSE_US:
+            return None
         situation = Situation(self.session.wire, self.session.client.address, now_us)
         try:
             with around.catalog.begin() as tx:
@@ -144,14 +160,15 @@ class Passage:
         except SessionEndedError as error:
             self.expire(error.reason)
             raise
+        if action is None:
+            return now_us
         decision = decide(around.policy(), session.principal, action, path, situation)
         if not decision.allowed:
             denied = DeniedError(decision.rule)
             about = replace(self.about(action, path, None), rule=decision.rule)
             self.record_failure(None, about, Mode.CHANGE, denied)
             raise denied
-        self._pulsed_us = now_us
-        return True
+        return now_us
 
     def expire(self, reason: str) -> None:
         """End the session, which is overdue. Idempotent."""
@@ -205,9 +222,7 @@ class Passage:
             record = replace(fallback, outcome=outcome, error=name)
         else:
             record = op.record(outcome, name)
-        if isinstance(error, IntegrityError | KeyUnavailableError):
-            # Which segment, node or row it is: whoever repairs it starts from here.
-            record = replace(record, note=str(error))
+        record = noted(record, error)
         journal = self.surroundings.journal
         if mode is Mode.LOOK_UP and isinstance(error, NotFoundError):
             journal.look_up((self.session.id, record.action, record.path, outcome), record)

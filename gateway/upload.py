@@ -6,12 +6,14 @@ operations on content.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 
 from backends.draft import SealedContent
 from backends.errors import StorageError
 from gateway.audit.record import Record, session_record
+from gateway.errors import SealgateError
 from gateway.handles import WriteHandle
 from gateway.model import Action, NodeInfo, Outcome
 from gateway.operations import content
@@ -32,10 +34,23 @@ class Upload:
 
     def pulse(self, handle: WriteHandle) -> None:
         """Require, once a second, that the transfer may go on and that there is room for it."""
-        if self._passage.pulse(_action_of(handle), handle.info.path):
+        now_us = self._passage.pulse(_action_of(handle), handle.info.path, handle.pulsed_us)
+        if now_us is not None:
             self._require_room(handle)
+            handle.pulsed_us = now_us
 
-    def reserve(self, handle: WriteHandle, size_bytes: int, *, ahead: bool) -> None:
+    def reserve_announced(self, handle: WriteHandle) -> None:
+        """Reserve room for the size that was announced; a refusal is recorded."""
+        assert handle.terms.expected_size is not None
+        try:
+            self._reserve(handle, handle.terms.expected_size - handle.credit_bytes, ahead=False)
+        except SealgateError as error:
+            handle.draft.discard()
+            about = self._passage.about(_action_of(handle), handle.info.path, None)
+            self._passage.record_failure(None, about, Mode.CHANGE, error)
+            raise
+
+    def _reserve(self, handle: WriteHandle, size_bytes: int, *, ahead: bool) -> None:
         """Reserve room for ``size_bytes``, and ``ahead`` a step more; QuotaExceededError."""
         around = self._passage.surroundings
         with around.catalog.begin() as tx:
@@ -47,7 +62,8 @@ class Upload:
     def _require_room(self, handle: WriteHandle) -> None:
         """Require room for what has come so far, and reserve what it has outgrown."""
         around = self._passage.surroundings
-        room, size_bytes = around.vault.room, handle.draft.size_bytes
+        room, announced = around.vault.room, handle.terms.expected_size
+        size_bytes = max(announced or 0, handle.draft.size_bytes) - handle.credit_bytes
         room.require_reserve()
         with around.catalog.snapshot() as tx:
             share = around.vault.share(tx, handle.target.share)
@@ -55,14 +71,17 @@ class Upload:
         held = handle.reservation
         outgrown = held is None or size_bytes > held.size_bytes or around.clock() > held.renew_us
         if outgrown and room.worth_reserving(share, size_bytes):
-            self.reserve(handle, size_bytes, ahead=True)
+            self._reserve(handle, size_bytes, ahead=announced is None)
 
     def _release(self, handle: WriteHandle) -> None:
-        """Give back what an upload that came to nothing had reserved."""
+        """Give back what an upload that came to nothing had reserved.
+
+        Where that fails the reservation runs out by itself, and what is being reported matters more.
+        """
         if handle.reservation is not None:
             handle.reservation = None
             around = self._passage.surroundings
-            with around.catalog.begin() as tx:
+            with contextlib.suppress(StorageError), around.catalog.begin() as tx:
                 around.vault.room.release(tx, handle.draft.version_id)
 
     def read_back(self, handle: WriteHandle) -> None:
@@ -113,7 +132,13 @@ class Upload:
         passage = self._passage
         passage.surroundings.writes.remove(passage.session.id, handle)
         record = self._about(handle, _action_of(handle).value, Outcome.ABORTED)
-        passage.append_durably(replace(record, rule=reason, bytes=handle.received_bytes))
+        try:
+            passage.append_durably(replace(record, rule=reason, bytes=handle.received_bytes))
+        finally:
+            self._release(handle)
+
+    def forgotten(self, handle: WriteHandle) -> None:
+        """Give back what the write had reserved; its file was deleted."""
         self._release(handle)
 
     def suspend(self, handle: WriteHandle, reason: str) -> bool:
@@ -137,7 +162,10 @@ class Upload:
                 committing = True
         except StorageError as error:
             log.warning("a cut-off upload cannot be kept: %s", type(error).__name__)
-            # Of a commit whose outcome is unknown the segments stay: see ``commit``.
+            if committing:
+                # It may have been kept all the same, so its segments stay: see ``commit``.
+                unknown = replace(record, note="whether it is kept is unknown: the disk failed")
+                passage.append_durably(unknown)
             return committing
         return True
 

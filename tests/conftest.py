@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.postgres import PostgresServer, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,10 @@ def folder(gateway: RunningGateway) -> str:
     path = f"/radiology/test-{uuid.uuid4().hex[:12]}"
     assert gateway.curl("alice", "MKCOL", path).status == 201
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that all tests of this pytest process share, each by its database."""
+    with running_postgres() as running:
+        yield running

@@ -41,7 +41,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "auth.policy",
         "auth.session",
         "backends.content",
+        "backends.backup",
+        "backends.destruction",
         "backends.draft",
+        "backends.epochs",
+        "backends.reseal",
+        "backends.scrub",
+        "backends.segment_writer",
+        "backends.strand",
         "backends.gc",
         "backends.history",
         "backends.ledger",
@@ -68,6 +75,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.portal", "gateway.sftp", "gateway.webdav"),
     (
         "gateway.app",
+        "gateway.care",
         "gateway.cli",
         "gateway.commands",
         "gateway.config",
@@ -88,7 +96,13 @@ FRONT_ENDS = LAYERS[5]
 WIRING = LAYERS[6]
 
 # What only the wiring may name: everything between works against their protocols.
-DRIVERS = ("auth.file", "auth.ldap", "backends.blobs.")
+DRIVERS = (
+    "auth.file",
+    "auth.ldap",
+    "backends.blobs.",
+    "backends.catalog.postgres",
+    "backends.catalog.sqlite",
+)
 
 # Third-party package -> where it may be imported.
 FENCES = {

@@ -173,15 +173,23 @@ class LocalBlobStore:
 
     def size(self, blob_id: bytes) -> int:
         try:
-            return self._path(blob_id).stat().st_size
+            status = self._path(blob_id).stat()
+            reader = self._readers.get(blob_id)
+            # Someone may have put a good copy in place of a damaged blob.
+            if reader is not None and os.fstat(reader.descriptor).st_ino != status.st_ino:
+                self._forget(blob_id)
+            return status.st_size
         except FileNotFoundError:
             raise IntegrityError(f"Segment {blob_id.hex()} is missing.") from None
         except OSError as error:
             raise storage_error(error) from error
 
-    def delete(self, blob_id: bytes) -> None:
+    def _forget(self, blob_id: bytes) -> None:
         with self._readers_lock:
             self._readers.pop(blob_id, None)
+
+    def delete(self, blob_id: bytes) -> None:
+        self._forget(blob_id)
         try:
             self._path(blob_id).unlink(missing_ok=True)
         except OSError as error:

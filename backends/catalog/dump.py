@@ -27,7 +27,7 @@ from gateway.model import Transaction
 LEFT_OUT = frozenset({"locks", "reservations", "sessions", "throttles", "vacated"})
 """The tables whose rows mean nothing to another process than those that wrote them."""
 
-BATCH_ROWS = 2000
+BATCH_ROWS = 1000
 """How many rows are held in memory at once."""
 
 _CACHE_KIB = 64 * 1024
@@ -168,16 +168,11 @@ def new_dump(path: Path) -> Iterator[Transaction]:
     with _translating():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=NullPool)
+        sa.event.listen(engine, "connect", lambda made, _record: _hasten(made))
         with engine.begin() as tables:
             upgrade(tables, "")
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            # No journal: nobody reads the file before it is whole, or after a crash.
-            for pragma in (
-                "journal_mode = OFF",
-                "synchronous = OFF",
-                f"cache_size = -{_CACHE_KIB}",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
+            _hasten(connection)
             connection.execute("BEGIN IMMEDIATE")
             yield Tx(connection, SQLiteDialect_pysqlite(paramstyle="named"), writable=True)
             connection.execute("COMMIT")
@@ -199,6 +194,12 @@ def open_dump(path: Path) -> Iterator[Transaction]:
         yield Tx(connection, SQLiteDialect_pysqlite(paramstyle="named"), writable=False)
 
 
+def _hasten(connection: sqlite3.Connection) -> None:
+    # No journal: nobody reads the file before it is whole, or after a crash.
+    for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
 @contextlib.contextmanager
 def _translating() -> Iterator[None]:
     try:
@@ -210,5 +211,5 @@ def _translating() -> Iterator[None]:
 def _translated(error: Exception) -> StorageError:
     reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if "full" in str(reason):
-        return StorageFullError("The disk of the backup is full; make room and go on.")
-    return StorageUnavailableError(f"The copy of the catalog in the backup failed ({reason}).")
+        return StorageFullError("A disk is full while the catalog is copied; make room and go on.")
+    return StorageUnavailableError(f"The catalog, or its copy in a backup, failed ({reason}).")

@@ -66,6 +66,14 @@ _PUT_EPOCH = Command(epochs.update().where(*_THIS_EPOCH), *EpochRow._fields)
 _META = Query(sa.select(meta.c.value).where(meta.c.key == parameter("key")))
 _REMOVE_META = Command(meta.delete().where(meta.c.key == parameter("key")))
 _INSERT_META = insert(meta)
+_ALL_META = Query(sa.select(meta.c.key, meta.c.value).order_by(meta.c.key))
+_ALL_WRAPPED = Query(
+    sa.union_all(
+        sa.select(epochs.c.key_wrapped).where(epochs.c.key_wrapped.is_not(None)),
+        sa.select(shares.c.name_key_wrapped),
+        sa.select(meta.c.value),
+    )
+)
 
 
 def share_by_name(tx: Transaction, name: str) -> ShareRow | None:
@@ -148,3 +156,13 @@ def put_setting(tx: Transaction, key: str, value: bytes) -> None:
 def remove_setting(tx: Transaction, key: str) -> None:
     """Remove one of the catalog's own settings."""
     _REMOVE_META.run(tx, key=key)
+
+
+def settings_beginning(tx: Transaction, prefix: str) -> dict[str, bytes]:
+    """Return those of the catalog's own settings whose keys begin with ``prefix``."""
+    return {key: value for key, value in _ALL_META.rows(tx) if key.startswith(prefix)}
+
+
+def all_wrapped(tx: Transaction) -> list[bytes]:
+    """Return every value that could be a wrapped key, wherever it stands."""
+    return [row[0] for row in _ALL_WRAPPED.rows(tx)]

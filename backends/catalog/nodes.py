@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from backends.catalog.schema import nodes, properties
+from backends.catalog.schema import nodes, properties, shares
 from backends.catalog.statement import Command, Query, insert, parameter
 from backends.errors import IntegrityError
 from gateway.model import Transaction
@@ -48,14 +48,6 @@ class EntryRow(NamedTuple):
     created_us: int
     modified_us: int
     created_by: str
-
-
-class Subtree(NamedTuple):
-    """A node of a subtree, live or in the trash."""
-
-    id: bytes
-    is_folder: bool
-    mac: bytes
 
 
 _COLUMNS = tuple(nodes.c[name] for name in NodeRow._fields)
@@ -100,14 +92,13 @@ _TRASHED = Query(
 _SUBTREE = Query(
     sa.text(
         """
-        WITH RECURSIVE below(id, is_folder, mac) AS (
-            SELECT id, is_folder, mac FROM nodes WHERE id = :node_id
-            UNION ALL
-            SELECT nodes.id, nodes.is_folder, nodes.mac
-            FROM below JOIN nodes ON nodes.parent_id = below.id
+        WITH RECURSIVE below(id) AS (
+            SELECT id FROM nodes WHERE id = :node_id
+            UNION
+            SELECT nodes.id FROM below JOIN nodes ON nodes.parent_id = below.id
         )
-        SELECT id, is_folder, mac FROM below
-        """
+        SELECT {columns} FROM below JOIN nodes ON nodes.id = below.id
+        """.format(columns=", ".join(f"nodes.{name}" for name in NodeRow._fields))  # noqa: S608  names of columns
     ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
 _INSERT = insert(nodes, *NodeRow._fields)
@@ -123,6 +114,29 @@ _CHILD_PROPERTIES = Query(
 )
 _REMOVE_PROPERTIES = Command(properties.delete().where(_THESE))
 _INSERT_PROPERTIES = insert(properties)
+
+_FOLDERS = Query(
+    sa.select(nodes.c.id, nodes.c.parent_id).where(
+        nodes.c.share_id == parameter("share_id"), nodes.c.is_folder.is_(sa.true())
+    )
+)
+_PROPERTIES_OF_SHARE = Query(
+    sa.select(properties.c.node_id, properties.c.properties_sealed)
+    .join(nodes, nodes.c.id == properties.c.node_id)
+    .where(nodes.c.share_id == parameter("share_id"), properties.c.node_id > parameter("after_id"))
+    .order_by(properties.c.node_id)
+    .limit(parameter("count"))
+)
+_OWNERLESS_PROPERTIES = Query(
+    sa.select(sa.func.count())
+    .select_from(properties)
+    .where(~sa.exists().where(nodes.c.id == properties.c.node_id))
+)
+_UNKNOWN_SHARES = Query(
+    sa.select(nodes.c.share_id)
+    .where(~sa.exists().where(shares.c.id == nodes.c.share_id))
+    .distinct()
+)
 
 
 def by_name(tx: Transaction, parent_id: bytes, name_sealed: bytes) -> NodeRow | None:
@@ -182,9 +196,9 @@ def trashed(
     return [NodeRow(*row) for row in rows]
 
 
-def subtree(tx: Transaction, node_id: bytes) -> list[Subtree]:
-    """Return the node and everything below it, live or in the trash, parents first."""
-    return [Subtree(*row) for row in _SUBTREE.each(tx, node_id=node_id)]
+def subtree(tx: Transaction, node_id: bytes) -> list[NodeRow]:
+    """Return the node and everything below it, live or in the trash, in no order."""
+    return [NodeRow(*row) for row in _SUBTREE.rows(tx, node_id=node_id)]
 
 
 def add(tx: Transaction, rows: list[NodeRow]) -> None:
@@ -221,3 +235,26 @@ def put_properties(tx: Transaction, node_id: bytes, sealed: bytes | None) -> Non
     _REMOVE_PROPERTIES.run(tx, node_id=node_id)
     if sealed is not None:
         _INSERT_PROPERTIES.run(tx, node_id=node_id, properties_sealed=sealed)
+
+
+def folders_of_share(tx: Transaction, share_id: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield every folder of the share, live or not, with the node that it says it lies in."""
+    yield from _FOLDERS.each(tx, share_id=share_id)
+
+
+def properties_of_share(
+    tx: Transaction, share_id: bytes, after_id: bytes, count: int
+) -> list[tuple[bytes, bytes]]:
+    """Return up to ``count`` (node id, sealed properties) of the share, after ``after_id``."""
+    rows = _PROPERTIES_OF_SHARE.rows(tx, share_id=share_id, after_id=after_id, count=count)
+    return [(node_id, sealed) for node_id, sealed in rows]
+
+
+def count_ownerless_properties(tx: Transaction) -> int:
+    """Return how many nodes have properties and are not there."""
+    return int(_OWNERLESS_PROPERTIES.value(tx))
+
+
+def unknown_shares(tx: Transaction) -> list[bytes]:
+    """Return the ids of shares that have nodes and are not there themselves."""
+    return [row[0] for row in _UNKNOWN_SHARES.rows(tx)]

@@ -87,8 +87,8 @@ class PostgresSettings:
         """The database's name and place as messages show them."""
         return f"database '{self.database}' on {self.host} (port {self.port})"
 
-    def parameters(self) -> dict[str, str | int]:
-        """Return libpq's connection parameters, so complete that no PG... variable counts."""
+    def parameters(self) -> dict[str, Any]:
+        """Return libpq's parameters, so complete that PG... variables change neither where nor how."""
         return {
             "host": self.host,
             "hostaddr": "",
@@ -117,6 +117,10 @@ def open_catalog(settings: PostgresSettings) -> Catalog:
     return Catalog(PostgresDriver(settings))
 
 
+class _UnreachableError(psycopg.OperationalError):
+    """A connection could not be made. Its text quotes no row, and libpq shows no password."""
+
+
 class _Cursor(psycopg.Cursor[TupleRow]):
     """Takes results in binary form: half of what is read are bytes, which text would double."""
 
@@ -128,23 +132,21 @@ class _Cursor(psycopg.Cursor[TupleRow]):
 class _Connection(psycopg.Connection[TupleRow]):
     """Never waits for ever: a server may hang, or its disk, while its machine answers."""
 
-    def wait(
-        self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = _ANSWER_LIMIT_S
-    ) -> RV:
-        return super().wait(gen, interval, timeout)
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        return super().wait(gen, interval, _ANSWER_LIMIT_S if timeout is None else timeout)
 
 
 class PostgresDriver:
     """Implements ``Driver`` on one database."""
 
     def __init__(self, settings: PostgresSettings) -> None:
-        self.dialect: Dialect = PGDialect_psycopg()
+        self.dialect: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
         self.errors: tuple[type[Exception], ...] = (psycopg.Error, sa.exc.DBAPIError)
         self._settings = settings
         self._idle: list[_Connection] = []
         self._closed = False
         # Only one thread of a process waits in the server's queue, and needs a connection there.
-        self._writer = threading.BoundedSemaphore(1)
+        self._writer = threading.Lock()
         self._readers = threading.BoundedSemaphore(READERS_LIMIT)
 
     @property
@@ -175,7 +177,7 @@ class PostgresDriver:
     def migrating(self) -> Iterator[sa.Connection]:
         engine = sa.create_engine(
             "postgresql+psycopg://",
-            creator=lambda: _Connection.connect(**self._settings.parameters()),  # type: ignore[arg-type]
+            creator=self._connected,
             poolclass=NullPool,
         )
         with self._turn(self._writer), engine.connect() as connection, connection.begin():
@@ -201,10 +203,7 @@ class PostgresDriver:
         with self._lent(begin) as lent:
             try:
                 yield lent
-                # PostgreSQL answers COMMIT with a rollback, and no error, if a statement failed.
-                if lent.info.transaction_status is TransactionStatus.INERROR:
-                    raise psycopg.errors.InFailedSqlTransaction
-                lent.execute("COMMIT")
+                _commit(lent)
             except BaseException:
                 _roll_back(lent)
                 raise
@@ -228,20 +227,27 @@ class PostgresDriver:
             try:
                 return _begun(lent, first)
             except psycopg.OperationalError:
-                if not lent.closed:
+                if not lent.broken:
+                    lent.close()
                     raise
                 # The server was started anew, so the others are broken as well. Nothing of a
                 # transaction has been done yet: a new connection may try.
                 self._drop_idle()
-        made = _Connection.connect(
-            autocommit=True,
-            cursor_factory=_Cursor,
-            **self._settings.parameters(),  # type: ignore[arg-type]
-        )
-        return _begun(made, first)
+        made = self._connected(autocommit=True, cursor_factory=_Cursor)
+        try:
+            return _begun(made, first)
+        except BaseException:
+            made.close()
+            raise
+
+    def _connected(self, **how: Any) -> _Connection:  # noqa: ANN401  what psycopg takes
+        try:
+            return _Connection.connect(**self._settings.parameters(), **how)
+        except psycopg.OperationalError as error:
+            raise _UnreachableError(str(error)) from error
 
     @contextlib.contextmanager
-    def _turn(self, places: threading.BoundedSemaphore) -> Iterator[None]:
+    def _turn(self, places: threading.Lock | threading.BoundedSemaphore) -> Iterator[None]:
         if not places.acquire(timeout=LOCK_LIMIT_S):
             raise StorageUnavailableError(
                 f"The {self._settings.place} is too slow: other transactions of this process have "
@@ -260,16 +266,16 @@ class PostgresDriver:
 
 
 def _begun(lent: _Connection, first: str) -> _Connection:
-    """Run statements that begin a transaction, in one round trip; close what they fail on."""
-    try:
-        # Only the text form takes several statements at once, and they cannot be prepared.
-        lent.cursor().execute(first, prepare=False, binary=False)
-    except BaseException:
-        if lent.info.transaction_status is TransactionStatus.INERROR:
-            _roll_back(lent)
-        lent.close()
-        raise
+    # Only the text form takes several statements in one round trip, and they cannot be prepared.
+    lent.cursor().execute(first, prepare=False, binary=False)
     return lent
+
+
+def _commit(lent: _Connection) -> None:
+    # PostgreSQL answers COMMIT with a rollback, and no error, when a statement has failed.
+    if lent.info.transaction_status is TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction
+    lent.execute("COMMIT")
 
 
 def _roll_back(lent: _Connection) -> None:
@@ -279,13 +285,10 @@ def _roll_back(lent: _Connection) -> None:
             lent.execute("ROLLBACK")
 
 
-# What an administrator can do about an error, by the beginning of its SQLSTATE.
+# What an administrator can do about an error, by its SQLSTATE or the class of it.
 _REMEDIES = {
-    "28": "refuses this user. Check storage.catalog, storage.catalog_password and pg_hba.conf",
-    "3D": "does not exist. Make it, or correct storage.catalog",
     "42501": "does not let this user do that. Make the user the owner of the database",
     "42P01": "lacks tables. Restore a backup, or correct storage.catalog",
-    "53300": "takes no more connections. Raise max_connections, or start fewer workers",
     "53": "has no memory or room for that. Look at the server's log",
     "55P03": f"was locked by another writer for {LOCK_LIMIT_S} s. Look for a gateway that hangs",
     "57014": f"took more than {STATEMENT_LIMIT_S} s for one statement. Look at its load",
@@ -301,16 +304,20 @@ def _translated(error: BaseException | None, settings: PostgresSettings) -> Stor
     """Return what ``error`` means; its own text could quote rows, and is left out."""
     state = getattr(error, "sqlstate", None) or ""
     if state == "53100":
-        return StorageFullError(
-            f"The disk of the {settings.place} is full; free some space there."
-        )
+        return StorageFullError(f"The disk of the {settings.place} is full; free some space there.")
     for length in (5, 2):
         if remedy := _REMEDIES.get(state[:length]):
             return StorageUnavailableError(f"The {settings.place} {remedy} ({state}).")
+    if isinstance(error, _UnreachableError):
+        reason = str(error).rpartition(" failed: ")[2].splitlines()[0].strip().rstrip(".")
+        return StorageUnavailableError(
+            f"The {settings.place} cannot be reached ({reason}). Check storage.catalog and "
+            "storage.catalog_password, and that the server runs."
+        )
     if isinstance(error, psycopg.OperationalError) and (not state or state.startswith("08")):
         return StorageUnavailableError(
-            f"The {settings.place} does not answer, or broke the connection off{_reason(error)}. "
-            "Check that the server runs and that this machine can reach it."
+            f"The {settings.place} broke the connection off. Check that the server runs and that "
+            "this machine can reach it."
         )
     return StorageUnavailableError(
         f"The {settings.place} failed ({state or type(error).__name__})."

@@ -111,7 +111,11 @@ class SqliteDriver:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
-        os.close(self._lock_descriptor)
+        # Under the lock: a writer may hold the descriptor, and its number would be used again.
+        with self._writer:
+            descriptor, self._lock_descriptor = self._lock_descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def _connected(self) -> sqlite3.Connection:
         made = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
@@ -121,6 +125,8 @@ class SqliteDriver:
     @contextlib.contextmanager
     def _write_lock(self) -> Iterator[None]:
         with self._writer:
+            if self._lock_descriptor < 0:
+                raise StorageUnavailableError("The catalog was closed; the gateway is stopping.")
             fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX)
             try:
                 yield

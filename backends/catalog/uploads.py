@@ -12,13 +12,17 @@ from gateway.model import Transaction
 
 
 class UnfinishedRow(NamedTuple):
-    """One row of ``unfinished``; its ``id`` stands for a node's in ``versions``."""
+    """One row of ``unfinished``; its ``id`` stands for a node's in ``versions``.
+
+    ``base_id`` is the version that the name held when the upload began, empty for none.
+    """
 
     id: bytes
     share_id: bytes
     folder_id: bytes
     name_sealed: bytes
     principal_id: str
+    base_id: bytes
     version_id: bytes
     size_bytes: int
     created_us: int

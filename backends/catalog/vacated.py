@@ -12,11 +12,12 @@ from gateway.model import Transaction
 
 
 class VacatedRow(NamedTuple):
-    """One row of ``vacated``: which file had the name, and who took it away when."""
+    """One row of ``vacated``: which file had the name, with what version, who took it away when."""
 
     folder_id: bytes
     name_sealed: bytes
     node_id: bytes
+    version_id: bytes
     principal_id: str
     vacated_us: int
     mac: bytes = b""
@@ -29,6 +30,8 @@ _THIS = (
 _BY_NAME = Query(sa.select(*(vacated.c[name] for name in VacatedRow._fields)).where(*_THIS))
 _INSERT = insert(vacated)
 _REMOVE = Command(vacated.delete().where(*_THIS))
+_FORGET_ALL = Command(vacated.delete())
+_FORGET_NODE = Command(vacated.delete().where(vacated.c.node_id == parameter("of_node")))
 _FORGET = Command(vacated.delete().where(vacated.c.vacated_us < parameter("before_us")))
 
 
@@ -47,6 +50,16 @@ def put(tx: Transaction, row: VacatedRow) -> None:
 def remove(tx: Transaction, folder_id: bytes, name_sealed: bytes) -> None:
     """Forget a vacated name, which has been filled."""
     _REMOVE.run(tx, of_folder=folder_id, of_name=name_sealed)
+
+
+def forget_node(tx: Transaction, node_id: bytes) -> None:
+    """Forget every name that the node vacated: it has one again."""
+    _FORGET_NODE.run(tx, of_node=node_id)
+
+
+def forget_all(tx: Transaction) -> None:
+    """Forget every vacated name."""
+    _FORGET_ALL.run(tx)
 
 
 def forget(tx: Transaction, before_us: int) -> int:

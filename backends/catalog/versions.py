@@ -87,6 +87,48 @@ _UNDER_OLDER_EPOCH = Query(
     .where(versions.c.share_id == parameter("share_id"), versions.c.epoch < parameter("epoch"))
     .limit(parameter("count"))
 )
+# The share hidden from the planner, which would sort all its versions for each page of them.
+_IN_SHARE = sa.func.coalesce(versions.c.share_id, versions.c.share_id) == parameter("share_id")
+_LIES_UNDER_OLDER_EPOCH = sa.exists().where(
+    extents.c.version_id == versions.c.id,
+    segments.c.id == extents.c.segment_id,
+    segments.c.epoch < parameter("epoch"),
+)
+_TO_RESEAL = Query(
+    sa.select(versions.c.id)
+    .where(
+        versions.c.id > parameter("after_id"),
+        _IN_SHARE,
+        sa.or_(versions.c.epoch < parameter("epoch"), _LIES_UNDER_OLDER_EPOCH),
+    )
+    .order_by(versions.c.id)
+    .limit(parameter("count"))
+)
+_PLACES_UNDER_OLDER_EPOCH = Query(
+    sa.select(*_SEGMENT_COLUMNS, extents.c.block_start)
+    .join(extents, extents.c.segment_id == segments.c.id)
+    .where(
+        _OF_THIS,
+        extents.c.block_start >= parameter("from_block"),
+        segments.c.epoch < parameter("epoch"),
+    )
+    .order_by(extents.c.block_start)
+    .limit(parameter("count"))
+)
+_TOTALS_BY_EPOCH = Query(
+    sa.select(
+        versions.c.epoch,
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(sa.func.length(versions.c.inline_sealed)), 0),
+    )
+    .where(versions.c.share_id == parameter("share_id"))
+    .group_by(versions.c.epoch)
+)
+_IDS_OF_SHARE = Query(
+    sa.select(versions.c.id)
+    .where(versions.c.share_id == parameter("share_id"))
+    .limit(parameter("count"))
+)
 _EXTENTS = Query(
     sa.select(
         extents.c.block_start, extents.c.block_count, extents.c.segment_id, extents.c.chunk_start
@@ -133,6 +175,11 @@ _INSERT = insert(versions, *VersionRow._fields)
 _PUT = Command(versions.update().where(_THIS), *VersionRow._fields)
 _INSERT_EXTENTS = insert(extents)
 _INSERT_SEGMENTS = insert(segments, *SegmentRow._fields, "created_us", "verified_us")
+_REPLACE_SEGMENT = Command(
+    extents.update()
+    .where(_OF_THIS, extents.c.segment_id == parameter("old_id"))
+    .values(segment_id=parameter("new_id"))
+)
 _REMOVE = Command(versions.delete().where(_THIS))
 _REMOVE_EXTENTS = Command(extents.delete().where(_OF_THIS))
 
@@ -174,6 +221,41 @@ def under_older_epoch(tx: Transaction, share_id: bytes, epoch: int, count: int) 
     """Return versions of the share that are sealed under an epoch before ``epoch``."""
     rows = _UNDER_OLDER_EPOCH.rows(tx, share_id=share_id, epoch=epoch, count=count)
     return [VersionRow(*row) for row in rows]
+
+
+def to_reseal(
+    tx: Transaction, share_id: bytes, epoch: int, after_id: bytes, count: int
+) -> list[bytes]:
+    """Return the ids of versions that lie, whole or in part, under an epoch before ``epoch``.
+
+    In the order of their ids, from the one after ``after_id`` on.
+    """
+    rows = _TO_RESEAL.rows(tx, share_id=share_id, epoch=epoch, after_id=after_id, count=count)
+    return [row[0] for row in rows]
+
+
+def places_under_older_epoch(
+    tx: Transaction, version_id: bytes, epoch: int, from_block: int, count: int
+) -> list[tuple[SegmentRow, int]]:
+    """Return (segment, block) where the version lies in segments of an epoch before ``epoch``.
+
+    In the order of the blocks, from ``from_block`` on; a segment comes once for each extent.
+    """
+    rows = _PLACES_UNDER_OLDER_EPOCH.rows(
+        tx, version_id=version_id, epoch=epoch, from_block=from_block, count=count
+    )
+    return [(SegmentRow(*row[:-1]), row[-1]) for row in rows]
+
+
+def totals_by_epoch(tx: Transaction, share_id: bytes) -> dict[int, tuple[int, int]]:
+    """Return (versions, sealed bytes inside their rows) of a share under each epoch."""
+    rows = _TOTALS_BY_EPOCH.rows(tx, share_id=share_id)
+    return {epoch: (int(count), int(size_bytes)) for epoch, count, size_bytes in rows}
+
+
+def ids_of_share(tx: Transaction, share_id: bytes, count: int) -> list[bytes]:
+    """Return up to ``count`` versions of the share."""
+    return [row[0] for row in _IDS_OF_SHARE.rows(tx, share_id=share_id, count=count)]
 
 
 def extents_of(tx: Transaction, version_id: bytes) -> tuple[Extent, ...]:
@@ -230,6 +312,11 @@ def put(tx: Transaction, row: VersionRow, version_extents: Sequence[Extent] | No
     if version_extents is not None:
         _REMOVE_EXTENTS.run(tx, version_id=row.id)
         _add_extents(tx, row.id, version_extents)
+
+
+def replace_segment(tx: Transaction, version_id: bytes, old_id: bytes, new_id: bytes) -> None:
+    """Let the version's extents in one segment lie in another that holds the same chunks."""
+    _REPLACE_SEGMENT.run(tx, version_id=version_id, old_id=old_id, new_id=new_id)
 
 
 def add_segments(tx: Transaction, rows: Sequence[SegmentRow], created_us: int) -> None:

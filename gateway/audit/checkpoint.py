@@ -117,7 +117,8 @@ def _whole(lines: Iterable[str]) -> list[str]:
     """Return the lines without torn ones, each of which the next whole line begins with."""
     whole: list[str] = []
     for line in reversed(list(lines)):
-        if not (whole and line != whole[-1] and whole[-1].startswith(line)):
+        torn = whole and line and line != whole[-1] and whole[-1].startswith(line)
+        if not torn:
             whole.append(line)
     return whole[::-1]
 

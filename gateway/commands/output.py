@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.app import Gateway, catalog_path, open_gateway
+from gateway.app import Gateway, has_data, no_data, open_gateway
 from gateway.audit.record import Record
 from gateway.config import GatewayConfig, load_config
 from gateway.errors import SealgateError
@@ -49,11 +49,8 @@ def opened(arguments: argparse.Namespace, *, fresh: bool = False) -> Iterator[Ga
     Without ``fresh`` there must be data already: looking must not make any.
     """
     config = config_of(arguments)
-    if not fresh and not catalog_path(config).exists():
-        raise UsageError(
-            f"There is no data in {config.storage.data_dir} yet. Start the gateway first, or "
-            "correct storage.data_dir."
-        )
+    if not fresh and not has_data(config):
+        raise UsageError(no_data(config))
     gateway = open_gateway(config)
     try:
         yield gateway

@@ -7,6 +7,7 @@ look into content leaves an audit record.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -102,8 +103,8 @@ def run_show(arguments: argparse.Namespace) -> int:
             _write_out(content, sys.stdout.buffer)
         else:
             try:
-                with arguments.output.open("xb") as out:
-                    arguments.output.chmod(0o600)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                with os.fdopen(os.open(arguments.output, flags, 0o600), "wb") as out:
                     _write_out(content, out)
             except OSError as error:
                 raise UsageError(

@@ -20,8 +20,8 @@ from gateway.config.schema import (
     KeysConfig,
     RightsConfig,
     ServerConfig,
-    StorageConfig,
 )
+from gateway.config.storage import StorageConfig
 from gateway.model import Wire
 
 
@@ -56,7 +56,7 @@ def cross_check(parts: Parts) -> Iterator[Finding]:
 
 def warnings(config: GatewayConfig) -> tuple[Problem, ...]:
     """Return what is allowed but looks unmeant, in order of line; for ``check-config`` to print."""
-    findings = itertools.chain(_unused(config), _patterns(config))
+    findings = itertools.chain(_trusting(config), _unused(config), _patterns(config))
     found = [config.place(finding) for finding in findings]
     return tuple(sorted(found, key=lambda it: (it.line, it.column)))
 
@@ -195,6 +195,14 @@ def _contradictions(keys: Keys, rights: RightsConfig) -> Iterator[Finding]:
     elif ALL in rights.deny and rights.allow:
         message = "denies everything, so 'allow' beside it has no effect."
         yield Finding((*keys, "deny"), message, "Remove one of the two.")
+
+
+def _trusting(config: GatewayConfig) -> Iterator[Finding]:
+    database = config.storage.catalog
+    if database is not None and not database.is_local and database.sslmode != "verify-full":
+        message = f"'sslmode={database.sslmode}' does not make sure that the right server answers."
+        remedy = "Write 'sslmode=verify-full', with 'catalog_ca_file'."
+        yield Finding(("storage", "catalog"), message, remedy)
 
 
 def _unused(config: GatewayConfig) -> Iterator[Finding]:

@@ -182,6 +182,7 @@ Workers = Annotated[int, FromText(_whole(1, 256), "4", ("integer", "string"))]
 CheckpointRecords = Annotated[int, FromText(_whole(1, 1000), "1000", ("integer", "string"))]
 Retention = Annotated[int, FromText(_lasting("0s", "36500d"), "90d")]
 """How long something is kept, in seconds; 0 is not at all."""
+ScrubTime = Annotated[int, FromText(_lasting("1d", "365d"), "30d")]
 SessionTime = Annotated[int, FromText(_lasting("1s", "30d"), "12h")]
 ShortTime = Annotated[int, FromText(_lasting("1s", "10m"), "30s")]
 ServerTime = Annotated[int, FromText(_lasting("1s", "60s"), "5s")]

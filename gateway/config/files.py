@@ -39,6 +39,7 @@ def _findings(config: GatewayConfig, credentials_dir: Path | None) -> Iterator[F
         for index, path in enumerate(server.sftp.host_keys):
             yield from _secret(("server", "sftp", "host_keys", index), path)
     yield from _data_folder(config)
+    yield from _other_storage(config, credentials_dir)
     yield from _secret_source(("keys", "master_key"), config.keys.master_key, credentials_dir)
     yield from _kept_apart(config, credentials_dir)
     if directory.file is not None:
@@ -94,6 +95,21 @@ def _data_folder(config: GatewayConfig) -> Iterator[Finding]:
     if not problems and data_dir.stat().st_mode & _WORLD:
         message = f"{data_dir} is open to every account here."
         yield Finding(keys, message, f"Run 'chmod o= {data_dir}'.")
+
+
+def _other_storage(config: GatewayConfig, credentials_dir: Path | None) -> Iterator[Finding]:
+    storage, s3 = config.storage, config.storage.s3
+    keys: Keys = ("storage",)
+    if storage.catalog_password is not None:
+        place = (*keys, "catalog_password")
+        yield from _secret_source(place, storage.catalog_password, credentials_dir)
+    if storage.catalog_ca_file is not None:
+        yield from _readable((*keys, "catalog_ca_file"), storage.catalog_ca_file)
+    if s3 is not None:
+        yield from _secret_source((*keys, "s3", "access_key"), s3.access_key, credentials_dir)
+        yield from _secret_source((*keys, "s3", "secret_key"), s3.secret_key, credentials_dir)
+        if s3.ca_file is not None:
+            yield from _readable((*keys, "s3", "ca_file"), s3.ca_file)
 
 
 def _writable_folder(keys: Keys, folder: Path) -> Iterator[Finding]:

@@ -23,8 +23,8 @@ from gateway.config.schema import (
     GroupConfig,
     KeysConfig,
     ServerConfig,
-    StorageConfig,
 )
+from gateway.config.storage import StorageConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 

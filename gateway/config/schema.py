@@ -34,6 +34,7 @@ from gateway.config.fields import (
     PublicUrl,
     Retention,
     Rights,
+    ScrubTime,
     SessionTime,
     ShareName,
     ShortTime,
@@ -46,6 +47,7 @@ from gateway.config.fields import (
 from gateway.config.problems import Finding, Problem
 from gateway.config.scalars import Endpoint, one_of, wrong
 from gateway.config.section import SecretSource, Section
+from gateway.config.storage import StorageConfig
 
 
 def _all_defaults(value: object) -> object:
@@ -103,13 +105,6 @@ class ServerConfig(Section):
         if self.webdav is None and self.sftp is None:
             raise wrong("has neither 'webdav' nor 'sftp'.", "Add one of them, or both.")
         return self
-
-
-class StorageConfig(Section):
-    """Where everything is kept."""
-
-    data_dir: FilePath
-    """The folder of the catalog and of the sealed content."""
 
 
 class KeysConfig(Section):
@@ -216,6 +211,15 @@ class AuditConfig(Section):
     """The most records between two signed checkpoints, at most 1000."""
 
 
+class CareConfig(Section):
+    """How a running gateway looks after what it stores."""
+
+    scrub_cycle_s: ScrubTime = Field(default=2_592_000, alias="scrub_cycle")
+    """Within what time everything that is stored is read and verified once, "1d" to "365d"."""
+    scrub_rate_bytes: Size = Field(default=52_428_800, alias="scrub_rate")
+    """The most that is read for that in a second: "50MiB"."""
+
+
 class GatewayConfig(Section):
     """The whole configuration."""
 
@@ -233,6 +237,8 @@ class GatewayConfig(Section):
     """The groups of the policy, by name."""
     audit: Annotated[AuditConfig, BeforeValidator(_all_defaults)] = AuditConfig()
     """The audit trail."""
+    care: Annotated[CareConfig, BeforeValidator(_all_defaults)] = CareConfig()
+    """Care of what is stored."""
     _document: Document | None = PrivateAttr(default=None)
 
     @classmethod

@@ -16,7 +16,7 @@ from backends.errors import (
 from backends.vault import Node, Vault
 from gateway.handles import Source, Target, Terms, WriteHandle
 from gateway.model import Action, Kind, NodeInfo, Transaction
-from gateway.operations.operation import Operation
+from gateway.operations.operation import Operation, present_id
 from gateway.paths import VirtualPath
 
 ABSENT = ""
@@ -32,6 +32,10 @@ class Opening:
     target: Target
     kept: bool
     """Whether the draft began with what the file held; not with what its uploader had sent."""
+    resumes: bool
+    """Whether it began with what its uploader had sent before."""
+    credit_bytes: int
+    """How much of what the quota counts goes away when it is committed."""
     reserves: bool
     """Whether so much was announced that its room must be reserved."""
 
@@ -45,39 +49,55 @@ def keep_unfinished(
 ) -> None:
     """Keep what arrived of an upload that was cut off, for its uploader to go on with.
 
-    Raises QuotaExceededError, and NotFoundError for a share that is no more.
+    Raises QuotaExceededError, ConflictError when the name holds something else by now, and
+    NotFoundError for a share or folder that is no more.
     """
-    share = vault.share(tx, handle.target.share)
+    target = handle.target
+    share = vault.share(tx, target.share)
+    folder = vault.locate(tx, target.share, target.folder_id)
+    if folder is None:
+        raise ParentMissingError("The folder was deleted while the file was being written.")
+    present = present_id(vault.find(tx, folder.path.child(target.name)))
+    base_id = bytes.fromhex(handle.info.version_id)
+    if present != base_id:
+        raise ConflictError("Somebody else has stored a file of that name meanwhile.")
+    earlier = vault.unfinished.find(tx, share, folder.id, target.name, principal_id=principal_id)
     upload = handle.draft.version_id
     vault.room.release(tx, upload)
-    vault.room.require_quota(tx, share, sealed.size_bytes, upload=upload)
+    replaced_bytes = 0 if earlier is None else earlier.row.size_bytes
+    vault.room.require_quota(tx, share, sealed.size_bytes - replaced_bytes, upload=upload)
     vault.unfinished.keep(
         tx,
         share,
-        handle.target.folder_id,
-        handle.target.name,
+        folder.id,
+        target.name,
         sealed,
         principal_id=principal_id,
+        base_id=base_id,
         modified_us=handle.present_info.modified_us,
     )
 
 
-def open_read(op: Operation, path: VirtualPath) -> tuple[NodeInfo, Source]:
-    """Return a file's content, its manifest verified; the session's own unfinished one first."""
+def open_read(op: Operation, path: VirtualPath) -> tuple[NodeInfo, Source, bool]:
+    """Return a file's content, its manifest verified; the principal's own unfinished one first.
+
+    True beside it: it is nothing but what the principal itself has sent.
+    """
     writing = op.own_write(path)
     upload = None if writing is not None else op.unfinished(path, op.lineage(path))
-    if upload is None and (writing is None or writing.kept):
-        op.allow(Action.READ, path)
-    else:
+    own = upload is not None or (writing is not None and not writing.kept)
+    if own:
         op.allow_stat(path, own=True)
+    else:
+        op.allow(Action.READ, path)
     if writing is not None:
-        return writing.present_info, writing
+        return writing.present_info, writing, own
     if upload is not None:
-        return upload.info(path), op.vault.unfinished.open(op.tx, upload)
+        return upload.info(path), op.vault.unfinished.open(op.tx, upload), own
     node = op.require(path)
     if node.is_folder:
         raise IsAFolderError("This is a folder, not a file.")
-    return node.info(), op.vault.open_content(op.tx, node)
+    return node.info(), op.vault.open_content(op.tx, node), own
 
 
 def open_write(
@@ -99,11 +119,16 @@ def open_write(
     _require_base(node, terms)
     folder = op.folder_for(path, lineage)
     op.require_unlocked(lineage, membership=False)
-    op.vault.room.require_quota(op.tx, folder.share, terms.expected_size or 0)
-    op.vault.room.require_disk(terms.expected_size or 0)
-    upload = op.unfinished(path, lineage) if keep else None
+    upload = op.unfinished(path, lineage)
+    credit_bytes = 0 if upload is None else upload.row.size_bytes
+    if node is not None and not folder.share.settings.versions_keep:
+        credit_bytes += node.row.size_bytes
+    size_bytes = terms.expected_size or 0
+    op.vault.room.require_quota(op.tx, folder.share, size_bytes - credit_bytes)
+    op.vault.room.require_disk(size_bytes)
+    resumes = keep and upload is not None
     base = None
-    if upload is not None:
+    if upload is not None and resumes:
         base = op.vault.unfinished.open(op.tx, upload)
     elif keep and node is not None:
         base = op.vault.open_content(op.tx, node)
@@ -111,8 +136,10 @@ def open_write(
         info=_new_info(path, op.now_us) if node is None else node.info(),
         draft=op.vault.draft(folder.share, base),
         target=Target(folder.share.name, folder.id, path.name, None if node is None else node.id),
-        kept=base is not None and upload is None,
-        reserves=op.vault.room.worth_reserving(folder.share, terms.expected_size or 0),
+        kept=base is not None and not resumes,
+        resumes=resumes,
+        credit_bytes=credit_bytes,
+        reserves=op.vault.room.worth_reserving(folder.share, size_bytes),
     )
 
 
@@ -141,13 +168,16 @@ def commit(op: Operation, handle: WriteHandle, sealed: SealedContent | None) -> 
         )
     _require_base(node, handle.terms)
     op.require_unlocked(op.lineage(path), membership=False)
-    unfinished = op.unfinished(path, [*op.lineage(folder.path), folder])
-    if unfinished is not None:
-        op.vault.unfinished.remove(op.tx, unfinished)
     if handle.reservation is not None:
         op.vault.room.release(op.tx, handle.draft.version_id)
     modified_us = op.now_us if handle.modified_us is None else handle.modified_us
     author = op.principal_id
+    if handle.resumes and sealed is None:
+        # Opened and closed without a byte: the upload is still cut off where it was.
+        return handle.present_info
+    unfinished = op.unfinished(path, [*op.lineage(folder.path), *([] if node is None else [node])])
+    if unfinished is not None:
+        op.vault.unfinished.remove(op.tx, unfinished)
     if node is None and sealed is None:
         raise NotFoundError("The file was deleted while it was open, and nothing was written.")
     if node is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from auth.policy import Decision, Policy, Situation, decide, decide_stat, rules_below
 from backends.catalog import locks
+from backends.catalog.nodes import NO_VERSION
 from backends.errors import NotAFolderError, NotFoundError, ParentMissingError
 from backends.unfinished import UnfinishedUpload
 from backends.vault import Node, Vault
@@ -20,6 +21,13 @@ from gateway.handles import WriteHandle
 from gateway.model import Action, Outcome, Session, Transaction, Wire
 from gateway.operations.writes import OpenWrites
 from gateway.paths import VirtualPath
+
+
+def present_id(node: Node | None) -> bytes | None:
+    """Return the version that a name holds: empty when it is free, None when it is a folder's."""
+    if node is None:
+        return NO_VERSION
+    return None if node.is_folder else node.row.version_id
 
 
 @dataclass(slots=True)
@@ -101,7 +109,7 @@ class Operation:
         ):
             nodes.extend(self.vault.descendants(self.tx, node))
         for each in nodes:
-            for action in (Action.READ, Action.LIST):
+            for action in (Action.READ, Action.LIST, Action.RESTORE):
                 there = each.path.rebased(node.path, target)
                 if self.permits(action, there):
                     self.allow(action, each.path)
@@ -192,9 +200,13 @@ class Operation:
         if self.session.wire is not Wire.SFTP or depth < 1 or len(lineage) < depth:
             return None
         folder = lineage[depth - 1]
-        return self.vault.unfinished.find(
+        upload = self.vault.unfinished.find(
             self.tx, folder.share, folder.id, path.name, principal_id=self.principal_id
         )
+        present = present_id(self.at_end(lineage, path))
+        if upload is None or not self.vault.unfinished.is_current(upload, present):
+            return None
+        return upload
 
     def unfinished_in(self, folder: Node) -> list[UnfinishedUpload]:
         """Return the principal's own cut-off uploads in ``folder``; for SFTP alone."""

@@ -24,6 +24,8 @@ from gateway.model import Action, Kind, NodeInfo, PropertyName, Usage
 from gateway.operations.operation import Operation
 from gateway.paths import ROOT, VirtualPath
 
+_CUT_OFF = "The upload of this file was cut off; continue it, or delete it."
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -82,12 +84,21 @@ def scandir(op: Operation, path: VirtualPath, *, properties: bool) -> Listing:
             for name, row in op.vault.entries(op.tx, folder)
         }
     for upload in op.unfinished_in(folder):
-        children[upload.name] = upload.info(path.child(upload.name))
+        present = children.get(upload.name)
+        if op.vault.unfinished.is_current(upload, _present_id(present)):
+            children[upload.name] = upload.info(path.child(upload.name))
     for writing_path, handle in op.own_writes(path):
         if writing_path.parent == path:
             children[writing_path.name] = handle.present_info
     own_properties = op.vault.properties(op.tx, folder) if properties else None
     return Listing(folder.info(own_properties), [children[name] for name in sorted(children)])
+
+
+def _present_id(info: NodeInfo | None) -> bytes | None:
+    """Return what ``operation.present_id`` does, from a listing's entry."""
+    if info is None:
+        return b""
+    return None if info.is_folder else bytes.fromhex(info.version_id)
 
 
 def _list_shares(op: Operation) -> Listing:
@@ -115,15 +126,16 @@ def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: b
     writing = op.own_writes(path)
     lineage = op.lineage(path)
     node = op.at_end(lineage, path)
-    upload = op.unfinished(path, lineage)
+    handle = op.own_write(path) if node is None else None
+    upload = op.unfinished(path, lineage) if handle is None else None
     if upload is not None:
+        # It is what its uploader sees under the name; what others see there stays.
         op.vault.unfinished.remove(op.tx, upload)
+        return
     if node is None:
-        handle = op.own_write(path)
-        if handle is not None:
-            _forget(op, [(path, handle)])
-        elif upload is None:
+        if handle is None:
             raise NotFoundError("There is no such file or folder.")
+        _forget(op, [(path, handle)])
         return
     op.concerns(node)
     _require_kind(node, kind)
@@ -153,6 +165,8 @@ def move(
     op.concerns(node)
     if source == target:
         return False
+    if op.unfinished(source, lineage) is not None:
+        raise ConflictError(_CUT_OFF)
     folder = op.folder_for(target, there)
     _require_same_tree(node, folder)
     _require_replaceable(op, node, existing, replace=replace, replace_folder=replace_folder)
@@ -339,7 +353,7 @@ def _move_unfinished(
     """Rename a file that this session is still writing and that nobody else sees yet."""
     handle = op.own_write(source)
     if handle is None and op.unfinished(source, op.lineage(source)) is not None:
-        raise ConflictError("The upload of this file was cut off; continue it, or delete it.")
+        raise ConflictError(_CUT_OFF)
     if handle is None:
         raise NotFoundError("There is no such file or folder.")
     existing = op.at_end(there, target)

@@ -1,13 +1,17 @@
-"""The catalog: its tables, its transactions, and what survives."""
+"""The contract of every catalog: its tables, its transactions, and what survives."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -15,41 +19,127 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from backends.catalog import keys
+from backends.catalog import keys, postgres, sqlite
 from backends.catalog.engine import Catalog
 from backends.catalog.migrations import REVISION
 from backends.catalog.schema import metadata
-from backends.catalog.sqlite import CATALOG_FILE, open_catalog
 from backends.catalog.statement import Tx
 from backends.errors import KeyUnavailableError, StorageUnavailableError
 from backends.keyring import MasterKey
 from backends.share import system_key
+from tests.support.postgres import PostgresServer
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ROUNDS = 25
 
 COUNTER = """
 import sys
-from pathlib import Path
 from backends.catalog import keys
-from backends.catalog.sqlite import open_catalog
 
-catalog = open_catalog(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range(int(sys.argv[2])):
+for _ in range(int(sys.argv[1])):
     with catalog.begin() as tx:
         value = int(keys.setting(tx, "counter") or b"0")
         keys.put_setting(tx, "counter", str(value + 1).encode())
 catalog.close()
 """
 
+DYING = """
+import os
+from backends.catalog import keys
+
+with catalog.begin() as tx:
+    keys.put_setting(tx, "k", b"half")
+    os._exit(9)
+"""
+
+STARTING = """
+import sys
+
+catalog.migrate()
+catalog.close()
+sys.exit("alembic" in sys.modules)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one catalog lies; ``opening`` is Python that makes ``catalog`` in another process."""
+
+    open: Callable[[], Catalog]
+    opening: str
+    connected: Callable[[], contextlib.AbstractContextManager[sa.Connection]]
+
+    def program(self, code: str, *arguments: str) -> list[str]:
+        """Return the command that runs ``code`` on this catalog."""
+        return [sys.executable, "-c", self.opening + code, *arguments]
+
+
+def sqlite_place(folder: Path) -> Place:
+    opening = "from pathlib import Path\nfrom backends.catalog.sqlite import open_catalog\n"
+    engine = sa.create_engine(f"sqlite:///{folder / sqlite.CATALOG_FILE}", poolclass=sa.NullPool)
+    return Place(
+        open=lambda: sqlite.open_catalog(folder),
+        opening=f"{opening}catalog = open_catalog(Path({str(folder)!r}))\n",
+        connected=engine.connect,
+    )
+
+
+@contextlib.contextmanager
+def postgres_place(server: PostgresServer, database: str) -> Iterator[Place]:
+    settings = server.settings(database)
+    engine = sa.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(**settings.parameters()),
+        poolclass=sa.NullPool,
+    )
+    yield Place(
+        open=lambda: postgres.open_catalog(settings),
+        opening="from backends.catalog.postgres import PostgresSettings, open_catalog\n"
+        f"catalog = open_catalog({settings!r})\n",
+        connected=engine.connect,
+    )
+    server.drop(database)
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a catalog that nothing was done with."""
+    folder = tmp_path_factory.mktemp("migrated")
+    catalog = sqlite.open_catalog(folder)
+    catalog.migrate()
+    catalog.close()
+    return folder / sqlite.CATALOG_FILE
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def no_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where no catalog has been made yet."""
+    if request.param == "sqlite":
+        yield sqlite_place(tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with postgres_place(server, server.new_database()) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, migrated: Path, tmp_path: Path) -> Iterator[Place]:
+    """Where a new catalog lies."""
+    if request.param == "sqlite":
+        shutil.copy(migrated, tmp_path)
+        yield sqlite_place(tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with postgres_place(server, server.new_catalog()) as made:
+        yield made
+
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
+def catalog(place: Place) -> Iterator[Catalog]:
     """A new catalog."""
-    made = open_catalog(tmp_path)
-    made.migrate()
+    made = place.open()
     yield made
     made.close()
 
@@ -64,72 +154,71 @@ def put(catalog: Catalog, key: str, value: bytes) -> None:
         keys.put_setting(tx, key, value)
 
 
-def test_the_migrations_make_exactly_the_schema(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_catalog_exists_once_it_was_made(no_catalog: Place) -> None:
+    """Asking makes nothing."""
+    catalog = no_catalog.open()
+    found = [catalog.exists, catalog.exists]
+    catalog.migrate()
+    assert [*found, catalog.exists] == [False, False, True]
+    catalog.close()
+
+
+def test_the_migrations_make_exactly_the_schema(catalog: Catalog, place: Place) -> None:
     """Alembic finds nothing that differs between the two."""
-    with sa.create_engine(f"sqlite:///{tmp_path / CATALOG_FILE}").connect() as connection:
+    with place.connected() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
 
 
-def test_the_newest_revision_is_the_head_of_the_migrations(
-    catalog: Catalog, tmp_path: Path
-) -> None:
+def test_the_newest_revision_is_the_head_of_the_migrations(catalog: Catalog, place: Place) -> None:
     """A start compares with it alone, and loads Alembic only when they differ."""
     config = Config()
     config.set_main_option("script_location", str(PROJECT / "backends" / "catalog" / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
-    with sa.create_engine(f"sqlite:///{tmp_path / CATALOG_FILE}").connect() as connection:
+    with place.connected() as connection:
         assert MigrationContext.configure(connection).get_current_revision() == REVISION
 
 
-def test_a_catalog_that_is_up_to_date_does_not_load_alembic(
-    catalog: Catalog, tmp_path: Path
-) -> None:
+def test_a_catalog_that_is_up_to_date_does_not_load_alembic(catalog: Catalog, place: Place) -> None:
     """Loading it takes longer than the rest of a worker's start."""
     put(catalog, "k", b"v")
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom backends.catalog.sqlite import open_catalog\n"
-        "open_catalog(Path(sys.argv[1])).migrate()\nsys.exit('alembic' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, check=False)
+    done = subprocess.run(place.program(STARTING), cwd=PROJECT, check=False)
     assert done.returncode == 0
 
 
-def test_migrating_twice_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
+def test_gateways_that_start_together_make_one_catalog(no_catalog: Place) -> None:
+    """Both migrate; one of them finds nothing and makes the tables, the other finds them."""
+    starting = [subprocess.Popen(no_catalog.program(STARTING), cwd=PROJECT) for _ in range(2)]
+    assert sorted(process.wait(60) for process in starting) == [0, 1]
+
+
+def test_a_catalog_of_a_newer_version_is_refused(catalog: Catalog, place: Place) -> None:
+    """By its number, and nothing is changed."""
+    with place.connected() as connection, connection.begin():
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StorageUnavailableError, match="9999"):
+        catalog.migrate()
+
+
+def test_migrating_twice_changes_nothing(catalog: Catalog, place: Place) -> None:
     """Every start migrates; data stays."""
     put(catalog, "k", b"v")
     catalog.migrate()
-    again = open_catalog(tmp_path)
+    again = place.open()
     again.migrate()
     assert setting(again, "k") == b"v"
     again.close()
 
 
-def test_the_catalog_is_for_its_owner_alone(catalog: Catalog, tmp_path: Path) -> None:
-    """The file, its log and its lock."""
-    put(catalog, "k", b"v")
-    for file in tmp_path.glob("catalog*"):
-        assert file.stat().st_mode & 0o077 == 0, file.name
-
-
-def test_what_was_committed_is_there_after_reopening(catalog: Catalog, tmp_path: Path) -> None:
+def test_what_was_committed_is_there_after_reopening(catalog: Catalog, place: Place) -> None:
     """By another catalog object at once, and after everything was closed."""
-    first = open_catalog(tmp_path)
+    first = place.open()
     put(first, "k", b"v")
     assert setting(catalog, "k") == b"v"
     first.close()
-    reopened = open_catalog(tmp_path)
+    reopened = place.open()
     assert setting(reopened, "k") == b"v"
     reopened.close()
-
-
-def test_commits_are_durable(catalog: Catalog) -> None:
-    """WAL with a full fsync for each commit, on every connection."""
-    for opened in (catalog.begin, catalog.snapshot):
-        with opened() as tx:
-            assert isinstance(tx, Tx)
-            assert tx.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            assert tx.connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_transaction_that_raises_leaves_nothing(catalog: Catalog) -> None:
@@ -149,15 +238,9 @@ def test_a_transaction_that_raises_leaves_nothing(catalog: Catalog) -> None:
     put(catalog, "k", b"next")
 
 
-def test_a_process_that_dies_leaves_nothing_and_no_lock(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_process_that_dies_leaves_nothing_and_no_lock(catalog: Catalog, place: Place) -> None:
     """A killed writer's transaction is gone, and the next writer need not wait for it."""
-    dying = (
-        "import os, sys\nfrom pathlib import Path\nfrom backends.catalog import keys\n"
-        "from backends.catalog.sqlite import open_catalog\n"
-        "with open_catalog(Path(sys.argv[1])).begin() as tx:\n"
-        "    keys.put_setting(tx, 'k', b'half')\n    os._exit(9)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", dying, str(tmp_path)], cwd=PROJECT, check=False)
+    done = subprocess.run(place.program(DYING), cwd=PROJECT, check=False)
     assert done.returncode == 9
     assert setting(catalog, "k") is None
     put(catalog, "k", b"whole")
@@ -173,18 +256,71 @@ def test_a_snapshot_shows_one_moment_and_blocks_nobody(catalog: Catalog) -> None
     assert setting(catalog, "k") == b"2"
 
 
+def test_a_writer_sees_what_the_writer_before_it_committed(catalog: Catalog, place: Place) -> None:
+    """Also when it began to wait before that commit."""
+    other = place.open()
+    seen: list[bytes | None] = []
+
+    def read() -> None:
+        waiting.set()
+        with other.begin() as tx:
+            seen.append(keys.setting(tx, "k"))
+
+    waiting = threading.Event()
+    thread = threading.Thread(target=read)
+    with catalog.begin() as tx:
+        thread.start()
+        waiting.wait(30)
+        keys.put_setting(tx, "k", b"v")
+        assert seen == []
+    thread.join(30)
+    assert seen == [b"v"]
+    other.close()
+
+
+def test_a_statement_that_failed_leaves_the_catalog_usable(catalog: Catalog) -> None:
+    """The transaction is over, and its connection is as good as new or replaced."""
+
+    def fail(opened: Callable[[], contextlib.AbstractContextManager[Tx]]) -> None:
+        with opened() as tx:
+            tx.connection.execute("SELECT no_such_column FROM meta")
+
+    for opened in (catalog.begin, catalog.snapshot):
+        with pytest.raises(StorageUnavailableError):
+            fail(opened)
+        put(catalog, "k", b"v")
+        assert setting(catalog, "k") == b"v"
+
+
+def test_an_error_shows_nothing_of_a_row(catalog: Catalog) -> None:
+    """What is stored does not reach the log with the reason of a failure."""
+    secret = "/radiology/secret name"
+
+    def twice() -> None:
+        with catalog.begin() as tx:
+            for _ in range(2):
+                tx.connection.execute(f"INSERT INTO meta (key, value) VALUES ('{secret}', '')")
+
+    with pytest.raises(StorageUnavailableError) as caught:
+        twice()
+    assert secret not in str(caught.value)
+
+
 def test_a_snapshot_cannot_write(catalog: Catalog) -> None:
     """Writing needs the write lock, so this is a bug of the caller."""
     with catalog.snapshot() as tx, pytest.raises(AssertionError):
         keys.put_setting(tx, "k", b"v")
 
 
-def test_two_processes_do_not_lose_updates(catalog: Catalog, tmp_path: Path) -> None:
+def test_two_processes_do_not_lose_updates(catalog: Catalog, place: Place) -> None:
     """Two processes and two threads here read, add one and write, at the same time."""
-    command = [sys.executable, "-c", COUNTER, str(tmp_path), str(ROUNDS)]
     writers = [
         subprocess.Popen(
-            command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            place.program(COUNTER, str(ROUNDS)),
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -209,28 +345,13 @@ def test_two_processes_do_not_lose_updates(catalog: Catalog, tmp_path: Path) -> 
     assert setting(catalog, "counter") == str(4 * ROUNDS).encode()
 
 
-def test_a_broken_catalog_file_is_a_storage_error(tmp_path: Path) -> None:
-    """Not a traceback of the database library."""
-    (tmp_path / "catalog.sqlite").write_bytes(b"not a database, but long enough" * 100)
-    catalog = open_catalog(tmp_path)
-    with pytest.raises(StorageUnavailableError, match="catalog"):
-        catalog.migrate()
-    catalog.close()
-
-
-def test_a_data_folder_that_is_missing_is_a_storage_error(tmp_path: Path) -> None:
-    """With what to do about it."""
-    with pytest.raises(StorageUnavailableError, match=r"storage\.data_dir"):
-        open_catalog(tmp_path / "absent")
-
-
 def test_a_row_that_breaks_a_constraint_is_a_storage_error(catalog: Catalog) -> None:
     """The transaction is rolled back whole."""
 
     def twice() -> None:
         with catalog.begin() as tx:
             for _ in range(2):
-                tx.connection.execute("INSERT INTO meta (key, value) VALUES ('k', x'00')")
+                tx.connection.execute("INSERT INTO meta (key, value) VALUES ('k', '')")
 
     with pytest.raises(StorageUnavailableError):
         twice()

@@ -11,6 +11,7 @@ from backends.share import ShareSettings
 from gateway.model import SECOND_US
 from tests.backends.world import BLOCK, START_US, World, sample
 
+EVERY_CATALOG = True
 BIG = sample(200_000)
 DAY_US = 24 * 3600 * SECOND_US
 
@@ -207,3 +208,27 @@ def test_a_file_based_on_what_was_cleared_away_is_a_conflict(world: World) -> No
     with pytest.raises(ConflictError):
         add()
     assert world.names("/docs") == []
+
+
+def test_unused_segments_are_marked_in_batches(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No transaction grows with the vault; what is in use again is not collected."""
+    monkeypatch.setattr(gc, "MARK_LIMIT", 2)
+    for name in "abcde":
+        world.write(f"/docs/{name}", sample(100_000, name))
+    with world.catalog.begin() as tx:
+        for name in "abcd":
+            world.vault.delete(tx, world.node(tx, f"/docs/{name}"), author="p1")
+    assert world.vault.collect(world.catalog) == 0
+    world.clock.now_us += 2 * DAY_US
+    assert world.vault.collect(world.catalog) == 4
+    assert world.read("/docs/e") == sample(100_000, "e")
+
+
+def test_the_blob_store_is_gone_through_only_when_asked(world: World) -> None:
+    """Listing a large one takes long, and costs where it is rented."""
+    world.store.keep(b"stray" + bytes(11), b"x")
+    world.clock.now_us += 8 * DAY_US
+    assert world.vault.collect(world.catalog, strays=False) == 0
+    assert world.vault.collect(world.catalog) == 1

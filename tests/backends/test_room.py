@@ -12,6 +12,7 @@ from backends.room import RESERVATION_US, RESERVE_BYTES
 from gateway.model import SECOND_US, PropertyName
 from tests.backends.world import World, running_world, sample
 
+EVERY_CATALOG = True
 BIG = sample(200_000)
 COLOUR, SIZE = PropertyName("urn:x", "colour"), PropertyName("", "größe")
 

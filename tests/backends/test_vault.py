@@ -20,6 +20,7 @@ from gateway.model import SECOND_US, Kind, PropertyName
 from gateway.paths import VirtualPath
 from tests.backends.world import SETTINGS, START_US, World, running_world, sample
 
+EVERY_CATALOG = True
 BIG = sample(200_000)
 COLOUR, SIZE = PropertyName("urn:x", "colour"), PropertyName("", "größe")
 

@@ -119,12 +119,14 @@ class World:
 
 
 @contextmanager
-def running_world(folder: Path, capacity_bytes: int = 1 << 40) -> Iterator[World]:
-    """Make a vault with the shares of SETTINGS."""
+def running_world(
+    folder: Path, capacity_bytes: int = 1 << 40, catalog: Catalog | None = None
+) -> Iterator[World]:
+    """Make a vault with the shares of SETTINGS; its catalog is a file unless ``catalog`` is not."""
     random_bytes = random.Random(7).randbytes
     clock = SetClock()
     master = MasterKey(bytes(range(32)))
-    catalog = open_catalog(folder)
+    catalog = catalog or open_catalog(folder)
     catalog.migrate()
     store = MemoryBlobStore(capacity_bytes, clock)
     shares = Shares(master, SETTINGS, random_bytes)

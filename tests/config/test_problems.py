@@ -346,7 +346,7 @@ def test_remedy_names_the_nearest_known_word() -> None:
     assert "'10.0.0.0/8'" in the_problem(group("networks: 10.0.0.1/8")).remedy
     assert "'audit'" in the_problem(GOOD + "adit: {}\n").remedy
     far = the_problem(GOOD + "zzz: {}\n").remedy
-    assert far == "Known here: audit, directory, groups, keys, server, shares, storage."
+    assert far == "Known here: audit, care, directory, groups, keys, server, shares, storage."
 
 
 def test_missing_key_is_explained() -> None:

@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from backends.catalog.postgres import open_catalog
 from gateway.monitor import Door
 from tests.door.support import Gate, open_gate, prepare_catalog
+from tests.support.postgres import PostgresServer
+
+DRIVERS = ("sqlite", "postgres")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of a module with ``EVERY_CATALOG`` once for every driver of the catalog."""
+    if getattr(metafunc.module, "EVERY_CATALOG", False) and "gate" in metafunc.fixturenames:
+        metafunc.parametrize("gate", DRIVERS, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +36,29 @@ def gate_folder(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "data"))
 
 
+@pytest.fixture(scope="session")
+def gate_database(postgres: PostgresServer) -> str:
+    """A database that one gateway after the other uses."""
+    return postgres.new_catalog()
+
+
 @pytest.fixture
-def gate(gate_folder: Path) -> Iterator[Gate]:
+def postgres_gate(postgres: PostgresServer, gate_database: str, tmp_path: Path) -> Iterator[Gate]:
+    """A gateway with a catalog in PostgreSQL."""
+    postgres.empty(gate_database)
+    settings = postgres.settings(gate_database)
+    prepare_catalog(tmp_path, open_catalog(settings))
+    with open_gate(tmp_path, catalog=open_catalog(settings)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
     """A gateway that nobody has used yet."""
-    with open_gate(gate_folder) as opened:
+    if getattr(request, "param", "sqlite") == "postgres":
+        yield request.getfixturevalue("postgres_gate")
+        return
+    with open_gate(request.getfixturevalue("gate_folder")) as opened:
         yield opened
 
 

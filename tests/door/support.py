@@ -238,7 +238,11 @@ class Gate:
         return rows | {"blobs": [(blob_id,) for blob_id in sorted(self.blobs._blobs)]}
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run a statement on the catalog's file, past the gateway."""
+        """Run a statement on the catalog's file or database, past the gateway."""
+        if self.catalog.dialect == "postgresql":
+            with self.catalog._driver.connection() as connection:
+                cursor = connection.execute(statement.replace("?", "%s"), values)
+                return list(cursor) if cursor.description else []
         with contextlib.closing(sqlite3.connect(self.folder / "catalog.sqlite")) as connection:
             found = connection.execute(statement, values).fetchall()
             connection.commit()
@@ -266,10 +270,10 @@ class Gate:
         self.catalog.close()
 
 
-def prepare_catalog(folder: Path) -> None:
+def prepare_catalog(folder: Path, catalog: Catalog | None = None) -> None:
     """Make a catalog with the shares and everyone's seed, for ``open_gate`` to copy."""
     clock = FixedClock()
-    catalog = open_catalog(folder)
+    catalog = catalog or open_catalog(folder)
     catalog.migrate()
     with catalog.begin() as tx:
         system = system_key(tx, MASTER)

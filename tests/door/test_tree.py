@@ -20,6 +20,8 @@ from gateway.model import Action, Kind, PropertyName, Wire
 from gateway.monitor import Door
 from tests.door.support import ALL, Gate, at, get, grant, group, names, outline, put, staff
 
+EVERY_CATALOG = True
+
 PROPERTY = PropertyName("urn:example", "colour")
 
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from backends.catalog.sqlite import SqliteDriver
 from backends.errors import AlreadyExistsError, NotFoundError
 from gateway.errors import DeniedError, SealgateError
 from gateway.model import Action, Wire
@@ -148,7 +149,9 @@ def test_times_of_a_busy_upload_keep_nobody_waiting(gate: Gate, alice: Door, bob
     making = threading.Thread(target=bob.mkdir, args=(at("/radiology/folder"),))
     with handle._lock:
         setting.start()
-        while not gate.catalog._driver._writer.locked() and not gate.sql("SELECT 1 FROM audit"):
+        driver = gate.catalog._driver
+        assert isinstance(driver, SqliteDriver)
+        while not driver._writer.locked() and not gate.sql("SELECT 1 FROM audit"):
             pass
         making.start()
         making.join(5)

@@ -33,6 +33,8 @@ from tests.door.support import (
     versions,
 )
 
+EVERY_CATALOG = True
+
 BIG = b"x" * 300_000
 
 

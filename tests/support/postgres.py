@@ -23,8 +23,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from backends.catalog.postgres import PostgresSettings
-from tests.support.slapd import Certificate, free_port
+from backends.catalog.postgres import PostgresSettings, open_catalog
+from backends.catalog.schema import metadata
+from tests.support.slapd import Authority, Certificate, free_port
 
 ACCOUNT = "postgres"
 ADMIN = "keeper"
@@ -50,9 +51,11 @@ class PostgresServer:
 
     folder: Path
     port: int
-    certificate: Certificate | None = None
+    authority: Authority
+    certificate: Certificate
     process: subprocess.Popen[bytes] | None = None
     numbers: Iterator[int] = field(default_factory=count)
+    migrated: str = ""
 
     def settings(self, database: str, **changes: Any) -> PostgresSettings:
         """Return settings for the database over the socket; keywords replace single ones."""
@@ -83,6 +86,23 @@ class PostgresServer:
             )
         return name
 
+    def new_catalog(self) -> str:
+        """Make a database with a catalog that nothing was done with, and return its name."""
+        if not self.migrated:
+            # Migrating takes longer than copying a database.
+            name = self.new_database()
+            catalog = open_catalog(self.settings(name))
+            catalog.migrate()
+            catalog.close()
+            self.migrated = name
+        return self.new_database(self.migrated)
+
+    def empty(self, database: str) -> None:
+        """Remove every row of the catalog in the database."""
+        with contextlib.closing(self.connect(database)) as connection:
+            for table in metadata.tables:
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+
     def drop(self, database: str) -> None:
         """Remove a database, whoever uses it."""
         statement = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database))
@@ -91,13 +111,11 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and return when it takes connections."""
-        options = dict(SERVER_OPTIONS)
-        if self.certificate is not None:
-            options |= {
-                "ssl": "on",
-                "ssl_cert_file": self._given(self.certificate.certificate),
-                "ssl_key_file": self._given(self.certificate.key),
-            }
+        options = SERVER_OPTIONS | {
+            "ssl": "on",
+            "ssl_cert_file": self._given(self.certificate.certificate),
+            "ssl_key_file": self._given(self.certificate.key),
+        }
         listening = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self.folder)]
         words = [f"--{name}={value}" for name, value in options.items()]
         command = [*_as_account(), program("postgres"), "-D", str(self.folder / "data")]
@@ -126,7 +144,7 @@ class PostgresServer:
 
     def _given(self, file: Path) -> str:
         """Return a copy of the file that the server's account owns, as it demands of keys."""
-        copy = self.folder / file.name
+        copy = self.folder / f"server-{file.name}"
         shutil.copyfile(file, copy)
         copy.chmod(0o600)
         _give(copy)
@@ -147,11 +165,12 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(certificate: Certificate | None = None) -> Iterator[PostgresServer]:
-    """Run a server for the length of the block; by TCP it asks for PASSWORD."""
+def running_postgres() -> Iterator[PostgresServer]:
+    """Run a server for the length of the block; by TCP it asks for PASSWORD and offers TLS."""
     # Not below pytest's folder, which no other account may enter.
     folder = Path(tempfile.mkdtemp(prefix="sealgate-postgres-"))
-    server = PostgresServer(folder, free_port(), certificate)
+    authority = Authority(folder)
+    server = PostgresServer(folder, free_port(), authority, authority.issue("database"))
     try:
         _give(folder)
         (folder / "password").write_text(PASSWORD)
@@ -163,7 +182,8 @@ def running_postgres(certificate: Certificate | None = None) -> Iterator[Postgre
         server.start()
         yield server
     finally:
-        server.stop()
+        # Nothing is kept, so nothing need be written out in order.
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -175,10 +195,12 @@ def program(name: str) -> str:
 
 
 def _as_account() -> list[str]:
-    if os.geteuid() != 0:
-        return []
-    group = pwd.getpwnam(ACCOUNT).pw_gid
-    return ["setpriv", f"--reuid={ACCOUNT}", f"--regid={group}", "--clear-groups", "--"]
+    # Tests that are killed must not leave a server behind.
+    words = ["setpriv", "--pdeathsig", "QUIT"]
+    if os.geteuid() == 0:
+        group = pwd.getpwnam(ACCOUNT).pw_gid
+        words += [f"--reuid={ACCOUNT}", f"--regid={group}", "--clear-groups"]
+    return [*words, "--"]
 
 
 def _give(path: Path) -> None:

@@ -101,10 +101,11 @@ def require_mac(key: bytes, purpose: str, data: bytes, tag: bytes) -> None:
 
 def manifest(row: Row, digest: bytes | None, extents: list[tuple[int, int, bytes, int]]) -> bytes:
     """Section 7: what the MAC of a version covers."""
-    author = row["author"].encode()
+    author, ids = row["author"].encode(), (row["id"], row["node_id"], row["share_id"])
+    require(all(len(each) == 16 for each in ids), "an id of another length")
     return b"".join(
         (
-            row["id"] + row["node_id"] + row["share_id"],
+            *ids,
             struct.pack(">IQQQ", row["epoch"], row["size_bytes"], row["created_us"], len(extents)),
             struct.pack(">H", len(author)) + author,
             bytes(33) if digest is None else b"\1" + digest,
@@ -124,7 +125,7 @@ def node_text(row: Row) -> bytes:
     require(all(len(each) == 16 for each in ids), "an id of another length")
     head = b"".join(ids[:3]) + struct.pack(">B", row["is_folder"]) + ids[3]
     head += struct.pack(">QqqqHHH", row["size_bytes"], *times, deleted_us, *lengths)
-    return head + row["name_sealed"] + created_by + deleted_by
+    return b"".join((head, row["name_sealed"], created_by, deleted_by))
 
 
 def framed(purpose: bytes, *fields: bytes) -> bytes:
@@ -132,18 +133,13 @@ def framed(purpose: bytes, *fields: bytes) -> bytes:
     return b"".join(struct.pack(">Q", len(field)) + field for field in (purpose, *fields))
 
 
-def unfinished_text(row: Row) -> bytes:
-    """Section 8: what the MAC of an unfinished upload covers."""
-    ids = [row[name] for name in ("id", "share_id", "folder_id", "name_sealed")]
-    numbers = [row[n] for n in ("size_bytes", "created_us", "modified_us", "expires_us")]
-    packed = (struct.pack(">q", number) for number in numbers)
-    return framed(b"unfinished", *ids, row["principal_id"].encode(), row["version_id"], *packed)
-
-
-def vacated_text(row: Row) -> bytes:
-    """Section 8: what the MAC of a vacated name covers."""
-    who, when = row["principal_id"].encode(), struct.pack(">Q", row["vacated_us"])
-    return framed(b"vacated", row["folder_id"], row["name_sealed"], row["node_id"], who, when)
+def tagged_text(table: str, row: Row) -> bytes:
+    """Section 8: what the MAC of an unfinished upload or a vacated name covers."""
+    fields: list[bytes] = []
+    for value in (value for name, value in row.items() if name != "mac"):
+        number = struct.pack(">q", value) if isinstance(value, int) else b""
+        fields.append(value.encode() if isinstance(value, str) else number or value)
+    return framed(table.encode(), *fields)
 
 
 def element(name_key: bytes, data: bytes) -> int:
@@ -153,7 +149,8 @@ def element(name_key: bytes, data: bytes) -> int:
 
 def open_state(name_key: bytes, row: Row) -> tuple[int, int, int, int]:
     """Section 8: digest, bytes used, nodes and epoch of a share; the row must agree."""
-    plain = open_record(name_key, "share state", row["id"], row["state_sealed"])
+    place = framed(b"share", row["id"], row["root_id"], row["name"].encode())
+    plain = open_record(name_key, "share state", place, row["state_sealed"])
     digest, *counters = struct.unpack(">32sQQI", plain)
     require(counters == [row["used_bytes"], row["node_count"], row["epoch"]], "edited row")
     return int.from_bytes(digest, "big"), counters[0], counters[1], counters[2]
@@ -250,10 +247,7 @@ class Share:
         require(sum(row["size_bytes"] for row in versions) == used_bytes, "another size")
         require(len(nodes) - 1 == node_count, "another number of nodes")
         for row in self.rows("SELECT * FROM unfinished WHERE share_id = ?", self.row["id"]):
-            require_mac(self.name_key, "row", unfinished_text(row), row["mac"])
-        for row in self.rows("SELECT * FROM vacated"):
-            if row["folder_id"] in {node["id"] for node in nodes}:
-                require_mac(self.name_key, "row", vacated_text(row), row["mac"])
+            require_mac(self.name_key, "row", tagged_text("unfinished", row), row["mac"])
 
 
 def open_share(key_file: Path, catalog_file: Path, blob: ReadBlob, name: str) -> Share:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gateway.commands.keys.making import run_init, run_remove_unused, run_status
+from gateway.commands.keys.destroying import run_destroy_share
+from gateway.commands.keys.making import run_init, run_remove_unused
+from gateway.commands.keys.resealing import parse_rate, run_reseal
 from gateway.commands.keys.rotating import run_rotate_master, run_rotate_share
+from gateway.commands.keys.showing import run_status
 from gateway.commands.keys.splitting import run_combine, run_split
 
 KEY_FILE_HELP = "the master key file itself, where the configuration names a copy of it"
@@ -17,7 +20,7 @@ KEY_FILE_HELP = "the master key file itself, where the configuration names a cop
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
-    keys = commands.add_parser("keys", help="make, show, rotate and split keys")
+    keys = commands.add_parser("keys", help="make, show, rotate, split and destroy keys")
     kinds = keys.add_subparsers(dest="kind", required=True, metavar="KIND")
     init = kinds.add_parser("init", help="make the first master key")
     status = kinds.add_parser("status", help="show which keys are in use")
@@ -31,6 +34,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     rotate_share = kinds.add_parser("rotate-share", help="seal what is written next with a new key")
     rotate_share.add_argument("share", nargs="?", default="")
     rotate_share.add_argument("--all", action="store_true", help="every share")
+    reseal = kinds.add_parser("reseal", help="seal what is under older keys of a share anew")
+    reseal.add_argument("shares", nargs="*", metavar="share")
+    reseal.add_argument("--all", action="store_true", help="every share")
+    reseal.add_argument(
+        "--rate", type=parse_rate, metavar="SIZE", help="at most so much a second, as in 50MiB"
+    )
+    destroy = kinds.add_parser(
+        "destroy-share", help="make a share unreadable for good, prove it, and clear it away"
+    )
+    destroy.add_argument("share")
+    destroy.add_argument(
+        "--yes-destroy", default="", metavar="NAME", help="its name again, instead of typing it"
+    )
     split = kinds.add_parser("split", help="split the master key into key shares of words")
     split.add_argument("--shares", type=int, required=True, help="how many to make, at most 16")
     split.add_argument("--threshold", type=int, required=True, help="how many make the key again")
@@ -45,6 +61,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         (rotate_master, run_rotate_master),
         (remove, run_remove_unused),
         (rotate_share, run_rotate_share),
+        (reseal, run_reseal),
+        (destroy, run_destroy_share),
         (split, run_split),
         (combine, run_combine),
     ):

@@ -10,7 +10,7 @@ from backends.keyfile import MasterKeys
 from backends.rotation import prepare_master, rewrap, rotate_share
 from backends.share import master_key
 from gateway.app import Gateway
-from gateway.commands.keys.place import key_file, opened_with
+from gateway.commands.keys.place import chosen_shares, key_file, opened_with
 from gateway.commands.output import (
     DONE,
     PROBLEM,
@@ -79,13 +79,14 @@ def run_rotate_share(arguments: argparse.Namespace) -> int:
         raise UsageError("Name one share, or say --all.")
     begun = {}
     with opened(arguments) as gateway, gateway.journal.begin() as tx:
-        for row in _chosen(tx, arguments.share):
+        for row in chosen_shares(tx, [arguments.share] if arguments.share else []):
             begun[row.name] = _rotated(gateway, tx, row)
     if arguments.json:
         print_json({"epochs": begun})
         return DONE
     for name, epoch in begun.items():
         say(f"share {name}: epoch {epoch} begins; what was written before keeps its keys.")
+    say("'sealgate keys reseal' brings that under the new ones.")
     return DONE
 
 
@@ -93,16 +94,6 @@ def _rotated(gateway: Gateway, tx: Transaction, row: keys.ShareRow) -> int:
     epoch = rotate_share(tx, gateway.masters, row, gateway.clock())
     administered(gateway, tx, ROTATE_SHARE, note=f"{row.name}: epoch {epoch}")
     return epoch
-
-
-def _chosen(tx: Transaction, name: str) -> list[keys.ShareRow]:
-    """Return the share of that name, or all when it is empty."""
-    rows = keys.all_shares(tx)
-    chosen = [row for row in rows if name in {"", row.name}]
-    if not chosen:
-        known = ", ".join(row.name for row in rows)
-        raise UsageError(f"There is no share '{name}'. There are: {known}.")
-    return chosen
 
 
 def _is_copied(masters: MasterKeys, config: GatewayConfig) -> bool:

@@ -20,9 +20,9 @@ from backends.shamir import (
     word_runs,
 )
 from backends.share import master_key
+from gateway.app import has_data
 from gateway.audit.record import iso_time
 from gateway.commands.keys.place import (
-    has_data,
     key_file,
     opened_with,
     require_outside_data,
