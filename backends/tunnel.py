@@ -60,6 +60,8 @@ class Tunnel:
         if note is None or row.is_folder:
             return row
         vacated.remove(tx, row.parent_id, row.name_sealed)
+        if not self._is_timely(note):
+            return row
         if note.node_id == row.id:
             # It has a name of its own again, and keeps its history to itself.
             vacated.forget_node(tx, row.id)
@@ -94,6 +96,13 @@ class Tunnel:
         self._date_newest(ledger, row, own, past)
         return ledger.put_node(row.id, created_us=former.created_us)
 
+    def _is_timely(self, note: VacatedRow) -> bool:
+        try:
+            return 0 <= self._clock() - note.vacated_us <= TUNNEL_US
+        except TypeError:
+            # It was edited, and vouches for nothing.
+            return False
+
     def _former(
         self, tx: Transaction, share: Share, row: NodeRow, note: VacatedRow, author: str
     ) -> NodeRow | None:
@@ -105,8 +114,7 @@ class Tunnel:
                 share.seal.checked(former)
         except IntegrityError:
             return None
-        timely = 0 <= self._clock() - note.vacated_us <= TUNNEL_US
-        if note.principal_id != author or not timely or not share.settings.versions_keep:
+        if note.principal_id != author or not share.settings.versions_keep:
             return None
         # A file that went to another folder keeps its past: others may read it here.
         return former if former is not None and former.parent_id == row.parent_id else None

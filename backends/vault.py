@@ -92,7 +92,7 @@ class Vault:
         self.room = Room(store, clock)
         self._tunnel = Tunnel(self._history, self.room, clock)
         self.unfinished = Unfinished(self._history, clock=clock, random_bytes=random_bytes)
-        self.scrub = Scrub(shares, store, self._history, self.unfinished, clock)
+        self.scrub = Scrub(shares, store, self._history, clock)
 
     def configure(self, settings: Mapping[str, ShareSettings]) -> None:
         """Take over the shares of a reloaded configuration."""

@@ -24,7 +24,7 @@ from backends.scrub.finding import Finding, Kind
 from backends.scrub.judge import Judge, Place
 from backends.segment import SegmentShape
 from backends.share import Share, Shares
-from backends.unfinished import Unfinished
+from backends.unfinished import require_sound
 from gateway.model import Transaction
 
 PAGE_LIMIT = 500
@@ -80,7 +80,6 @@ class RowCheck:
         share: Share,
         shares: Shares,
         history: History,
-        unfinished: Unfinished,
         *,
         advance: Callable[[int], None],
     ) -> None:
@@ -89,7 +88,6 @@ class RowCheck:
         self._share = share
         self._shares = shares
         self._history = history
-        self._unfinished = unfinished
         self._advance = advance
         self._judge = Judge(tx, share)
         self._digest = 0
@@ -274,12 +272,8 @@ class RowCheck:
         remedy = "It can be uploaded anew; what arrived is cleared away within a day."
         version = versions.by_id(self._tx, row.version_id)
         with self._judge.judging(Kind.UPLOAD, remedy):
-            name = self._share.names.unseal(row.folder_id, row.name_sealed)
-            found = self._unfinished.find(
-                self._tx, self._share, row.folder_id, name, principal_id=row.principal_id
-            )
-            if found is None:
-                raise IntegrityError(f"Unfinished upload {row.id.hex()} does not verify.")
+            require_sound(self._share, row)
+            self._share.names.unseal(row.folder_id, row.name_sealed)
             if version is None or version.node_id != row.id:
                 raise IntegrityError(f"The content of unfinished upload {row.id.hex()} is missing.")
         self._done(1)

@@ -24,7 +24,6 @@ from backends.scrub.places import path_of
 from backends.scrub.reading import Pace, verify_segment
 from backends.scrub.rows import RowCheck, Rows
 from backends.share import EpochKey, Share, Shares
-from backends.unfinished import Unfinished
 from gateway.model import Clock, Transaction, UnitOfWork
 
 FILE_LIMIT = 100
@@ -62,13 +61,11 @@ class Scrub:
         shares: Shares,
         store: BlobStore,
         history: History,
-        unfinished: Unfinished,
         clock: Clock,
     ) -> None:
         self._shares = shares
         self._store = store
         self._history = history
-        self._unfinished = unfinished
         self._clock = clock
 
     # The catalog
@@ -80,9 +77,7 @@ class Scrub:
         KeyUnavailableError when the share's keys do not open, NotFoundError.
         """
         share = self._shares.get(tx, name, checked=False)
-        return RowCheck(
-            tx, share, self._shares, self._history, self._unfinished, advance=advance
-        ).run()
+        return RowCheck(tx, share, self._shares, self._history, advance=advance).run()
 
     def foreign_rows(self, tx: Transaction) -> list[Finding]:
         """Return findings about rows that belong to no share."""

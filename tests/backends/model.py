@@ -278,13 +278,13 @@ class ShareModel:
 
     def _fill(self, entry: Entry, author: str, now_us: int) -> None:
         note = None if entry.folder else self.notes.pop((entry.parent, entry.name), None)
-        if note is None:
+        if note is None or now_us - note.vacated_us > TUNNEL_US:
             return
         if note.node == entry.id:
             for place in [place for place, one in self.notes.items() if one.node == entry.id]:
                 del self.notes[place]
             return
-        former = self._former(entry, note, author, now_us)
+        former = self._former(entry, note, author)
         if former is None:
             return
         numbers = [version.number for version in former.versions]
@@ -306,11 +306,10 @@ class ShareModel:
         entry.created_us = former.created_us
         self.prune(entry, now_us)
 
-    def _former(self, entry: Entry, note: Note, author: str, now_us: int) -> Entry | None:
+    def _former(self, entry: Entry, note: Note, author: str) -> Entry | None:
         """Return the file whose history may be continued by ``entry``."""
-        late = now_us - note.vacated_us > TUNNEL_US
         former = self.nodes.get(note.node)
-        if late or note.author != author or not self.settings.versions_keep:
+        if note.author != author or not self.settings.versions_keep:
             return None
         return former if former is not None and former.parent == entry.parent else None
 

@@ -1,20 +1,28 @@
-"""An upload that is cut off changes nothing that others see, and the audit says so."""
+"""An upload that is cut off changes nothing that others see, and the audit says so.
+
+Over SFTP what arrived waits for its uploader, whose client goes on with it.
+"""
 
 from __future__ import annotations
 
 import base64
 import os
+import re
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 import pytest
 
+from tests.support import openssh
 from tests.support.gateway import RunningGateway
 from tests.support.paramiko_sftp import sftp_over
 from tests.support.users import until
 
 ANNOUNCED_BYTES = 4 * 2**20
+CONTENT = os.urandom(700_001)
+ARRIVED_BYTES = 300_000
 
 
 def put_and_cut(gateway: RunningGateway, path: str, sent_bytes: int) -> None:
@@ -119,3 +127,109 @@ def test_chunked_put_without_its_end_leaves_nothing(gateway: RunningGateway, fol
         connection.sendall(head.encode() + b"5\r\nhello\r\n")
     wait_for_aborted(gateway, path)
     assert gateway.curl("alice", "GET", path).status == 404
+
+
+# Going on over SFTP
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The whole file, of which ARRIVED_BYTES have arrived."""
+    file = tmp_path / "source"
+    file.write_bytes(CONTENT)
+    return file
+
+
+@pytest.fixture
+def path(gateway: RunningGateway, folder: str) -> str:
+    """A name whose first upload was cut off."""
+    path = f"{folder}/file"
+    put_and_cut_by_sftp(gateway, path, CONTENT[:ARRIVED_BYTES])
+    return path
+
+
+def put_and_cut_by_sftp(gateway: RunningGateway, path: str, content: bytes) -> None:
+    """Send ``content`` and drop the connection before the file is closed."""
+    with gateway.ssh_transport("alice") as transport:
+        file = sftp_over(transport).open(path, "wb")
+        file.write(content)
+        transport.sock.close()
+    wait_for_aborted(gateway, path)
+
+
+def require_whole(gateway: RunningGateway, path: str) -> None:
+    """The file is whole for all, in one version, and only its rest was sent."""
+    assert seen_by_bob(gateway, path) == (200, CONTENT)
+    made = [one for one in gateway.audit_records() if one.path == path and one.action == "create"]
+    assert [one.outcome for one in made] == ["aborted", "ok"]
+    assert [one.fields["bytes"] for one in made] == [ARRIVED_BYTES, len(CONTENT) - ARRIVED_BYTES]
+
+
+def test_openssh_goes_on(gateway: RunningGateway, path: str, source: Path) -> None:
+    """The reput of OpenSSH's sftp asks how much there is, and sends the rest."""
+    done = gateway.sftp_batch("alice", [f"ls -l {path}", f"reput {source} {path}"])
+    assert done.returncode == 0, done.stdout
+    assert re.search(rf" {ARRIVED_BYTES} ", done.stdout), done.stdout
+    require_whole(gateway, path)
+
+
+def test_lftp_goes_on(gateway: RunningGateway, path: str, source: Path, tmp_path: Path) -> None:
+    """The same for lftp's put -c."""
+    login = gateway.sftp_login("alice")
+    ssh = " ".join(["ssh", "-a", "-x", *gateway.ssh_options("alice")])
+    commands = [
+        "set net:max-retries 1",
+        "set net:timeout 20",
+        f'set sftp:connect-program "{ssh}"',
+        f"open -u alice,unused sftp://{gateway.info['sftp_host']}:{gateway.sftp_port}",
+        f"put -c {source} -o {path}",
+    ]
+    run_client(
+        ["lftp", "-c", "; ".join(commands)],
+        openssh.environment(tmp_path, login.password, login.code) | {"HOME": str(tmp_path)},
+    )
+    require_whole(gateway, path)
+
+
+def test_paramiko_goes_on(gateway: RunningGateway, path: str) -> None:
+    """Programs of one's own look where the end is and append."""
+    with gateway.ssh_transport("alice") as transport:
+        sftp = sftp_over(transport)
+        size_bytes = sftp.stat(path).st_size
+        assert size_bytes == ARRIVED_BYTES
+        with sftp.open(path, "ab") as file:
+            file.write(CONTENT[size_bytes:])
+    require_whole(gateway, path)
+
+
+def test_putting_anew_starts_over(gateway: RunningGateway, path: str, source: Path) -> None:
+    """A put without resuming sends everything, and what had arrived is gone."""
+    done = gateway.sftp_batch("alice", [f"put {source} {path}", f"ls -l {path}"])
+    assert done.returncode == 0, done.stdout
+    assert re.search(rf" {len(CONTENT)} ", done.stdout), done.stdout
+    assert seen_by_bob(gateway, path) == (200, CONTENT)
+
+
+def test_deleting_gives_a_cut_upload_up(gateway: RunningGateway, path: str) -> None:
+    """Then its uploader sees nothing of it either."""
+    done = gateway.sftp_batch("alice", [f"rm {path}"])
+    assert done.returncode == 0, done.stdout
+    with gateway.ssh_transport("alice") as transport, pytest.raises(FileNotFoundError):
+        sftp_over(transport).stat(path)
+
+
+def run_client(command: list[str], env: dict[str, str]) -> None:
+    """Run a client without a terminal; fail when it failed."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=60,
+        check=False,
+        env=env,
+        start_new_session=True,
+    )
+    assert done.returncode == 0, done.stdout

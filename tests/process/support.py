@@ -7,6 +7,7 @@ Imports the project to make that folder only; what runs is driven from outside.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -211,6 +212,10 @@ def run_sealgate(
 def run_here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
     """Run ``sealgate`` to its end in this process, which takes a tenth of the time."""
     capsys.readouterr()
+    # What an earlier command in this process has set up writes to a stream that is closed by now.
+    for handler in list(logging.getLogger().handlers):
+        if type(handler) is logging.StreamHandler:
+            logging.getLogger().removeHandler(handler)
     status = main([str(one) for one in arguments])
     said = capsys.readouterr()
     return subprocess.CompletedProcess(arguments, status, said.out, said.err)

@@ -397,6 +397,10 @@ class FakeWriting:
         if not self.over:
             self._close("abort", reason)
 
+    def suspend(self, reason: str) -> None:
+        if not self.over:
+            self._close("suspend", reason)
+
     def _close(self, event: str, detail: str) -> None:
         self.over = True
         self.door.monitor.open_writers -= 1

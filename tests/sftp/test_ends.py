@@ -64,7 +64,7 @@ def test_a_cut_upload_is_never_committed(listener: Listener, cut: Callable[..., 
         await conn.wait_closed()
 
     asyncio.run(go())
-    assert ("abort", "disconnected") in listener.monitor.events
+    assert ("suspend", "disconnected") in listener.monitor.events
     assert all(event != "commit" for event, _ in listener.monitor.events)
     assert listener.monitor.content("/share/a") == b"old"
 
