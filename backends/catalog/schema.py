@@ -67,6 +67,8 @@ sa.Index(
     postgresql_where=nodes.c.deleted_us.is_(None),
 )
 
+# For listings, which it gives in the order of the rows, and for what lies below trashed folders.
+sa.Index("nodes_by_parent", nodes.c.parent_id)
 sa.Index(
     "nodes_in_trash",
     nodes.c.share_id,

@@ -101,6 +101,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_us IS NULL"),
         postgresql_where=sa.text("deleted_us IS NULL"),
     )
+    op.create_index("nodes_by_parent", "nodes", ["parent_id"], unique=False)
     op.create_index(
         "nodes_in_trash",
         "nodes",
