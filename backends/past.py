@@ -5,16 +5,19 @@ Imports the catalog, the history and the ledger; asks nobody for rights.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.catalog import nodes, vacated, versions
 from backends.catalog.nodes import NodeRow
+from backends.catalog.versions import VersionRow
 from backends.content import Content
 from backends.errors import (
     AlreadyExistsError,
     CrossShareError,
     IntegrityError,
+    KeyUnavailableError,
     NotFoundError,
     ParentMissingError,
 )
@@ -48,15 +51,16 @@ class Past:
     # Versions
 
     def versions(self, tx: Transaction, file: NodeRow) -> list[VersionInfo]:
-        """Return the versions of a file, newest first; IntegrityError when one was edited."""
-        return [_described(file, version) for version in self._history.all_of(tx, file.id)]
+        """Return the versions of a file, newest first; damaged ones are marked as such."""
+        return [self._described(tx, file, row) for row in versions.of_node(tx, file.id)]
 
     def open(
         self, tx: Transaction, file: NodeRow, version_id: bytes
     ) -> tuple[VersionInfo, Content]:
         """Return one version of a file and its content; NotFoundError when it has no such one."""
         version = self.version(tx, file, version_id)
-        return _described(file, version), self._history.content(tx, version)
+        info = self._described(tx, file, version.row)
+        return info, self._history.content(tx, version)
 
     def version(self, tx: Transaction, file: NodeRow, version_id: bytes) -> Verified:
         """Return one version of a file; NotFoundError when it has no such one."""
@@ -82,7 +86,9 @@ class Past:
             )
             for row in batch:
                 if row.id not in seen:
-                    yield self._trashed(tx, share, share.seal.checked(row))
+                    # What was edited stays where it is, for scrub to report.
+                    with contextlib.suppress(IntegrityError):
+                        yield self._trashed(tx, share, share.seal.checked(row))
             if len(batch) < count:
                 return
             assert batch[-1].deleted_us is not None
@@ -128,6 +134,23 @@ class Past:
         with changes(tx, share.id, share.seal) as ledger:
             return ledger.remove_subtree(trashed.row.id)
 
+    def _described(self, tx: Transaction, file: NodeRow, row: VersionRow) -> VersionInfo:
+        sha256, damaged = None, False
+        try:
+            sha256 = self._history.verified(tx, row).sha256
+        except (IntegrityError, KeyUnavailableError):
+            damaged = True
+        return VersionInfo(
+            version_id=row.id.hex(),
+            size_bytes=row.size_bytes,
+            created_us=row.created_us,
+            modified_us=row.modified_us,
+            author=row.author,
+            sha256="" if sha256 is None else sha256.hex(),
+            current=row.id == file.version_id,
+            damaged=damaged,
+        )
+
     def _trashed(self, tx: Transaction, share: Share, row: NodeRow) -> Trashed:
         assert row.deleted_us is not None
         parts = [share.names.unseal(row.parent_id, row.name_sealed)]
@@ -153,16 +176,3 @@ class Past:
                 deleted_by=row.deleted_by or "",
             ),
         )
-
-
-def _described(file: NodeRow, version: Verified) -> VersionInfo:
-    row = version.row
-    return VersionInfo(
-        version_id=row.id.hex(),
-        size_bytes=row.size_bytes,
-        created_us=row.created_us,
-        modified_us=row.modified_us,
-        author=row.author,
-        sha256="" if version.sha256 is None else version.sha256.hex(),
-        current=row.id == file.version_id,
-    )

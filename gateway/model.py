@@ -219,6 +219,7 @@ class VersionInfo:
     """One version of a file. ``author`` is a principal's id; ``sha256`` (hex) is of the plaintext.
 
     ``created_us`` is when it became the file's content; ``sha256`` is empty while not known.
+    ``damaged``: the version does not verify, and nothing else said of it is certain.
     """
 
     version_id: str
@@ -228,6 +229,7 @@ class VersionInfo:
     author: str
     sha256: str
     current: bool
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

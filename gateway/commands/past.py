@@ -81,9 +81,10 @@ def run_list(arguments: argparse.Namespace) -> int:
             print_json(_version_line(version))
         else:
             mark = "*" if version.current else " "
+            damage = "  DAMAGED: see 'sealgate scrub'" if version.damaged else ""
             say(
                 f"{mark} {version.version_id}  {iso_time(version.created_us)}  "
-                f"{version.size_bytes:>14,}  {version.author}"
+                f"{version.size_bytes:>14,}  {version.author}{damage}"
             )
     return DONE
 
@@ -260,6 +261,7 @@ def _version_line(version: VersionInfo) -> dict[str, Any]:
         "modified": iso_time(version.modified_us),
         "author": version.author,
         "sha256": version.sha256 or None,
+        "damaged": version.damaged,
     }
 
 

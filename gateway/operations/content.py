@@ -108,7 +108,8 @@ def open_write(
     node = op.at_end(lineage, path)
     op.action = (Action.CREATE if node is None else Action.WRITE).value
     op.allow(Action(op.action), path)
-    if node is None and not create:
+    upload = op.unfinished(path, lineage)
+    if node is None and not create and not (keep and upload is not None):
         raise NotFoundError("There is no such file.")
     if node is not None:
         op.concerns(node)
@@ -119,7 +120,6 @@ def open_write(
     _require_base(node, terms)
     folder = op.folder_for(path, lineage)
     op.require_unlocked(lineage, membership=False)
-    upload = op.unfinished(path, lineage)
     credit_bytes = 0 if upload is None else upload.row.size_bytes
     if node is not None and not folder.share.settings.versions_keep:
         credit_bytes += node.row.size_bytes

@@ -350,6 +350,10 @@ def _resize(door: Door, path: VirtualPath, size_bytes: int, when_us: int | None)
     """Make a version of another size."""
     handle = door.open_write(path, create=False, keep=True)
     try:
+        if handle.resumes:
+            raise asyncssh.SFTPFailure(
+                "The upload of this file was cut off; continue it, or delete it."
+            )
         handle.truncate(size_bytes)
         if when_us is not None:
             handle.set_modified(when_us)

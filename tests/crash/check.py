@@ -32,7 +32,7 @@ _DAY_US = 24 * 3600 * SECOND_US
 _PIECE_BYTES = 1024 * 1024
 _GC_ROUND_LIMIT = 20
 
-COMMANDS = (("audit", "verify"),)
+COMMANDS = (("audit", "verify"), ("scrub", "--all"))
 """The gateway's own examinations; each must find nothing."""
 
 DoorMaker = Callable[[Gateway], Door]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from urllib.parse import quote
@@ -191,13 +192,15 @@ def test_lftp_goes_on(gateway: RunningGateway, path: str, source: Path, tmp_path
     require_whole(gateway, path)
 
 
-def test_paramiko_goes_on(gateway: RunningGateway, path: str) -> None:
-    """Programs of one's own look where the end is and append."""
+@pytest.mark.parametrize("mode", ["ab", "r+b"])
+def test_paramiko_goes_on(gateway: RunningGateway, path: str, mode: str) -> None:
+    """Programs of one's own look where the end is, and append or write from there."""
     with gateway.ssh_transport("alice") as transport:
         sftp = sftp_over(transport)
         size_bytes = sftp.stat(path).st_size
         assert size_bytes == ARRIVED_BYTES
-        with sftp.open(path, "ab") as file:
+        with sftp.open(path, mode) as file:
+            file.seek(size_bytes)
             file.write(CONTENT[size_bytes:])
     require_whole(gateway, path)
 
@@ -218,11 +221,11 @@ def test_deleting_gives_a_cut_upload_up(gateway: RunningGateway, path: str) -> N
         sftp_over(transport).stat(path)
 
 
-def run_client(command: list[str], env: dict[str, str]) -> None:
-    """Run a client without a terminal; fail when it failed."""
+def run_client(command: list[str], env: dict[str, str], typed: str = "") -> None:
+    """Run a client that reads what is ``typed``; fail when it failed."""
     done = subprocess.run(
         command,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -233,3 +236,25 @@ def run_client(command: list[str], env: dict[str, str]) -> None:
         start_new_session=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_psftp_goes_on(gateway: RunningGateway, path: str, source: Path, tmp_path: Path) -> None:
+    """The same for PuTTY's, and so FileZilla's, which opens what it takes to be there."""
+    known_hosts = str(gateway.info["known_hosts"])
+    listed = subprocess.run(["ssh-keygen", "-lf", known_hosts], capture_output=True, check=True)
+    hostkeys = [
+        part
+        for one in re.findall(r"SHA256:\S+", listed.stdout.decode())
+        for part in ("-hostkey", one)
+    ]
+    batch = tmp_path / "batch"
+    batch.write_text(f"reput {source} {path}\n")
+    login = gateway.sftp_login("alice")
+    host = f"alice@{gateway.info['sftp_host']}"
+    command = ["psftp", "-P", str(gateway.sftp_port), *hostkeys, "-b", str(batch), host]
+    run_client(
+        ["script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"],
+        {"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        typed=f"{login.password}\n{login.code}\n",
+    )
+    require_whole(gateway, path)

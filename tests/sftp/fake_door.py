@@ -344,6 +344,7 @@ class FakeWriting:
     modified_us: int | None = None
     over: bool = False
     changed: bool = False
+    resumes: bool = False
 
     def __post_init__(self) -> None:
         self.changed = self.created or not self.kept
