@@ -34,7 +34,7 @@ from backends.share import Share, Shares, ShareSettings
 from backends.tunnel import Tunnel
 from backends.unfinished import Unfinished
 from gateway.model import Clock, Kind, NodeInfo, PropertyName, Transaction, UnitOfWork, Usage
-from gateway.paths import VirtualPath
+from gateway.paths import DEPTH_LIMIT, VirtualPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,10 @@ class Vault:
                 yield child
                 if child.is_folder:
                     waiting.append(child)
+
+    def height(self, tx: Transaction, folder: Node) -> int:
+        """Return how many levels lie below the folder, counting up to the deepest path."""
+        return nodes.height(tx, folder.id, DEPTH_LIMIT)
 
     def is_empty(self, tx: Transaction, folder: Node) -> bool:
         """Return whether the folder holds nothing."""

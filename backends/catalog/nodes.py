@@ -101,6 +101,20 @@ _SUBTREE = Query(
         """.format(columns=", ".join(f"nodes.{name}" for name in NodeRow._fields))  # noqa: S608  names of columns
     ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
+_HEIGHT = Query(
+    sa.text(
+        """
+        WITH RECURSIVE below(id, level) AS (
+            SELECT id, 0 FROM nodes WHERE id = :node_id
+            UNION ALL
+            SELECT nodes.id, below.level + 1
+            FROM below JOIN nodes ON nodes.parent_id = below.id
+            WHERE nodes.deleted_us IS NULL AND below.level < :enough
+        )
+        SELECT max(level) FROM below
+        """
+    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+)
 _INSERT = insert(nodes, *NodeRow._fields)
 _UPDATE = Command(nodes.update().where(_THIS), *NodeRow._fields)
 _REMOVE = Command(nodes.delete().where(_THIS))
@@ -199,6 +213,11 @@ def trashed(
 def subtree(tx: Transaction, node_id: bytes) -> list[NodeRow]:
     """Return the node and everything below it, live or in the trash, in no order."""
     return [NodeRow(*row) for row in _SUBTREE.rows(tx, node_id=node_id)]
+
+
+def height(tx: Transaction, node_id: bytes, enough: int) -> int:
+    """Return how many levels of live nodes lie below the node, counting up to ``enough``."""
+    return int(_HEIGHT.value(tx, node_id=node_id, enough=enough))
 
 
 def add(tx: Transaction, rows: list[NodeRow]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from backends.catalog import keys, segments
+from backends.catalog import keys, marks, segments
 from backends.catalog.segments import Due
 from backends.errors import (
     IntegrityError,
@@ -24,9 +24,14 @@ from backends.scrub.scrub import DueSegment
 from gateway.app import Gateway
 from gateway.audit.record import Record
 from gateway.care.report import Progress, Report, Unwatched
-from gateway.model import Outcome, Transaction, Wire
+from gateway.model import SECOND_US, Outcome, Transaction, Wire
 
 SCRUB = "scrub"
+
+HOLD_US = 48 * 3600 * SECOND_US
+"""How long nothing is collected after rows were found missing; the next day's scrub renews it."""
+
+_HOLD = "scrub"
 
 BATCH_LIMIT = 32
 """The most segments, up to 512 MiB, that are noted as verified at once."""
@@ -76,7 +81,11 @@ class Scrubbing:
     # The catalog
 
     def check_rows(self) -> None:
-        """Judge the catalog of every share, each within one snapshot."""
+        """Judge the catalog of every share, each within one snapshot.
+
+        While rows may be missing nothing is collected: what seems unused may be what they named.
+        """
+        sound = True
         for name in self._shares:
             self._progress.begin(f"catalog of {name}", None, "rows")
             try:
@@ -90,7 +99,9 @@ class Scrubbing:
                 remedy = "Put the right master key in place, or restore the catalog."
                 found = Finding(Kind.KEY, name, text, remedy, error=type(error).__name__)
                 self._found([found])
+                sound = False
                 continue
+            sound = sound and rows.sound and rows.drift is not None and not any(rows.drift)
             self.report.rows += rows.row_count
             self.report.more += rows.more_findings
             self._found(rows.findings)
@@ -99,6 +110,16 @@ class Scrubbing:
         with self._gateway.catalog.snapshot() as tx:
             foreign = self._scrub.foreign_rows(tx)
         self._found(foreign)
+        self._hold_collection(sound=sound)
+
+    def _hold_collection(self, *, sound: bool) -> None:
+        gateway = self._gateway
+        now_us = gateway.clock()
+        with gateway.catalog.begin() as tx:
+            if not sound:
+                marks.place_hold(tx, _HOLD, now_us=now_us, until_us=now_us + HOLD_US)
+            elif set(self._shares) >= set(configured_shares(gateway)):
+                marks.lift_hold(tx, _HOLD)
 
     def _report_missing(self, name: str) -> None:
         """Report a share that is configured and not in the catalog, or the other way round."""

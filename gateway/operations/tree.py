@@ -13,6 +13,7 @@ from backends.errors import (
     CrossShareError,
     IntoItselfError,
     IsAFolderError,
+    LimitError,
     NotAFolderError,
     NotEmptyError,
     NotFoundError,
@@ -22,7 +23,7 @@ from gateway.errors import DeniedError
 from gateway.handles import Target, WriteHandle
 from gateway.model import Action, Kind, NodeInfo, PropertyName, Usage
 from gateway.operations.operation import Operation
-from gateway.paths import ROOT, VirtualPath
+from gateway.paths import DEPTH_LIMIT, ROOT, VirtualPath
 
 _CUT_OFF = "The upload of this file was cut off; continue it, or delete it."
 
@@ -169,6 +170,7 @@ def move(
         raise ConflictError(_CUT_OFF)
     folder = op.folder_for(target, there)
     _require_same_tree(node, folder)
+    _require_reachable(op, node, target)
     _require_replaceable(op, node, existing, replace=replace, replace_folder=replace_folder)
     op.allow_below(Action.MOVE, node)
     op.allow_below(Action.CREATE, node, rebased=target)
@@ -207,6 +209,7 @@ def copy(
     _require_same_tree(node, folder)
     _require_replaceable(op, node, existing, replace=replace, replace_folder=replace)
     if recursive:
+        _require_reachable(op, node, target)
         op.allow_below(Action.READ, node)
         op.allow_below(Action.LIST, node)
         op.allow_below(Action.CREATE, node, rebased=target)
@@ -323,6 +326,14 @@ def _require_same_tree(node: Node, folder: Node) -> None:
         )
     if node.is_folder and folder.path.is_within(node.path):
         raise IntoItselfError("A folder cannot be moved or copied into itself.")
+
+
+def _require_reachable(op: Operation, node: Node, target: VirtualPath) -> None:
+    """Refuse to put anything so deep that no path leads to it."""
+    if not node.is_folder or len(target.parts) <= len(node.path.parts):
+        return
+    if len(target.parts) + op.vault.height(op.tx, node) > DEPTH_LIMIT:
+        raise LimitError(f"Something in the folder would lie more than {DEPTH_LIMIT} levels deep.")
 
 
 def _remove(op: Operation, lineage: list[Node]) -> None:

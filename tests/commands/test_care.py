@@ -298,3 +298,24 @@ def test_gc_tells_of_a_share_that_it_could_not_clear(
     sql(installation, "UPDATE shares SET used_bytes = 1 WHERE name = 'radiology'")
     assert sealgate.parsed("gc", status=1)["failed"] == ["radiology"]
     assert "'radiology'" in sealgate("gc").stdout
+
+
+def test_what_a_dropped_row_named_is_not_collected(
+    sealgate: Sealgate, installation: ServedGateway
+) -> None:
+    """Until a scrub of everything finds nothing missing any more."""
+    kept = sql(installation, "SELECT * FROM extents")
+    sql(installation, "DELETE FROM extents")
+    assert sealgate("scrub").returncode == 1
+    sql(installation, "UPDATE segments SET orphaned_us = 1")
+    assert sealgate("gc").returncode == 0
+    assert len(blobs(installation)) == 3
+    file = installation.folder / "data" / "catalog.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executemany("INSERT INTO extents VALUES (?, ?, ?, ?, ?)", kept)
+        connection.commit()
+    assert sealgate("scrub").returncode == 0
+    sql(installation, "DELETE FROM extents")
+    sql(installation, "UPDATE segments SET orphaned_us = 1")
+    assert sealgate("gc").returncode == 0
+    assert blobs(installation) == []

@@ -10,6 +10,7 @@ from backends.errors import (
     CrossShareError,
     IntoItselfError,
     IsAFolderError,
+    LimitError,
     NotAFolderError,
     NotEmptyError,
     NotFoundError,
@@ -18,6 +19,7 @@ from backends.errors import (
 from gateway.errors import DeniedError
 from gateway.model import Action, Kind, PropertyName, Wire
 from gateway.monitor import Door
+from gateway.paths import DEPTH_LIMIT
 from tests.door.support import ALL, Gate, at, get, grant, group, names, outline, put, staff
 
 EVERY_CATALOG = True
@@ -358,3 +360,18 @@ def test_a_policy_of_other_groups_binds_by_the_principal(gate: Gate, alice: Door
     with pytest.raises(DeniedError) as caught:
         alice.mkdir(at("/radiology/a"))
     assert caught.value.rule == "default-deny"
+
+
+def test_nothing_is_moved_or_copied_beyond_where_paths_lead(alice: Door) -> None:
+    """What lies too deep could neither be read nor moved back."""
+    deep = at("/radiology")
+    for _ in range(DEPTH_LIMIT - 2):
+        deep = deep.child("d")
+        alice.mkdir(deep)
+    alice.mkdir(at("/radiology/f"))
+    put(alice, "/radiology/f/file")
+    for change in (alice.move, alice.copy):
+        with pytest.raises(LimitError):
+            change(at("/radiology/f"), deep.child("f"))
+    alice.move(at("/radiology/f"), deep.parent.child("f"))
+    assert get(alice, f"{deep.parent}/f/file") == b"content"
