@@ -76,6 +76,9 @@ class SessionStore(Protocol):
     def live(self, tx: Transaction) -> Iterator[Session]:
         """Yield every live session."""
 
+    def set_principal(self, tx: Transaction, session: Session) -> None:
+        """Store what the directory now says of the session's principal."""
+
 
 class Sessions:
     """The life of sessions. Stateless but for the store; every call names its transaction."""
@@ -154,6 +157,10 @@ class Sessions:
         if self._store.count(tx, session_id, -1) > 0:
             return False
         return self.end(tx, session_id, reason, now_us)
+
+    def set_principal(self, tx: Transaction, session: Session) -> None:
+        """Store what the directory now says of the session's principal."""
+        self._store.set_principal(tx, session)
 
     def live(self, tx: Transaction) -> list[Session]:
         """Return every session whose row is live, over or not."""

@@ -29,7 +29,7 @@ from backends.catalog.sessions import SqlSessionStore
 from backends.catalog.sqlite import CATALOG_FILE, open_catalog
 from backends.errors import KeyUnavailableError, StorageUnavailableError
 from backends.keyfile import MasterKeys
-from backends.keyring import MasterKeySource, RecordCipher, derive_key
+from backends.keyring import Mac, MasterKeySource, RecordCipher, derive_key
 from backends.share import Shares, ShareSettings, system_key
 from backends.vault import Vault
 from gateway.audit.checkpoint import append_to_anchor, make, signing_key
@@ -145,7 +145,7 @@ def open_gateway(
         ThrottleSettings(),
         derive_key(system, "sealgate throttle"),
     )
-    sessions = Sessions(SqlSessionStore())
+    sessions = Sessions(SqlSessionStore(Mac(system, "session")))
     policy = PolicyInForce(compile_policy(config))
     authenticator = Authenticator(
         directory,

@@ -114,7 +114,7 @@ class Janitor:
                 with gateway.journal.begin() as tx:
                     for session in changed:
                         fresh = replace(session, principal=principal)
-                        session_rows.set_principal(tx, fresh)
+                        gateway.sessions.set_principal(tx, fresh)
                         record = session_record("groups_changed", Outcome.OK, fresh)
                         gateway.journal.append(tx, record)
 

@@ -213,6 +213,7 @@ sessions = sa.Table(
     sa.Column("ends_us", sa.BigInteger, nullable=False),
     sa.Column("ended_us", sa.BigInteger, index=True),
     sa.Column("ended_reason", sa.Text),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
 )
 
 totp_seeds = sa.Table(

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 import sqlalchemy as sa
 
 from backends.catalog.schema import sessions
-from backends.catalog.statement import Command, Query, insert, parameter
+from backends.catalog.statement import Command, Query, Row, insert, parameter
+from backends.keyring import Mac
 from gateway.model import Client, Factor, Principal, Session, Transaction, Wire
 
 FOREVER_US = 1 << 62
@@ -35,6 +36,7 @@ class SessionRow(NamedTuple):
     ends_us: int
     ended_us: int | None
     ended_reason: str | None
+    mac: bytes = b""
 
 
 _COLUMNS = tuple(sessions.c[name] for name in SessionRow._fields)
@@ -47,13 +49,15 @@ _BY_BINDING = Query(sa.select(*_COLUMNS).where(_BOUND))
 _ALL_LIVE = Query(sa.select(*_COLUMNS).where(_LIVE))
 _CONNECTIONS = Query(sa.select(sessions.c.connections).where(_THIS))
 _INSERT = insert(sessions)
-_UNBIND = Command(sessions.update().where(_BOUND).values(binding=sa.null()))
+_UNBIND = Command(
+    sessions.update().where(_BOUND).values(binding=sa.null(), mac=parameter("new_mac"))
+)
 _COUNT = Command(
     sessions.update().where(_THIS).values(connections=sessions.c.connections + parameter("change"))
 )
 _TOUCH = Command(sessions.update().where(_THIS, _LIVE), "last_active_us")
 _END = Command(sessions.update().where(_THIS, _LIVE), "ended_us", "ended_reason")
-_SET_PRINCIPAL = Command(sessions.update().where(_THIS), "principal")
+_SET_PRINCIPAL = Command(sessions.update().where(_THIS), "principal", "mac")
 _FORGET = Command(sessions.delete().where(sessions.c.ended_us < parameter("before_us")))
 
 
@@ -79,7 +83,14 @@ class Bound:
 
 
 class SqlSessionStore:
-    """Implements ``auth.session.SessionStore``."""
+    """Implements ``auth.session.SessionStore``.
+
+    A row says who somebody is, so that it carries a MAC: whoever can write to the catalog, and has
+    an account, could otherwise take over another's rights. An edited row counts as none.
+    """
+
+    def __init__(self, mac: Mac) -> None:
+        self._mac = mac
 
     def insert(self, tx: Transaction, session: Session, binding: BindingLike | None) -> None:
         tag, join_until_us = None, 0
@@ -87,7 +98,7 @@ class SqlSessionStore:
             tag = binding.tag
             join_until_us = FOREVER_US if binding.join_until_us is None else binding.join_until_us
             # A session that is over but not yet reaped must not keep its binding from a new one.
-            _UNBIND.run(tx, tag=tag)
+            self._unbind(tx, tag)
         row = SessionRow(
             id=session.id,
             principal_id=session.principal.id,
@@ -106,17 +117,16 @@ class SqlSessionStore:
             ended_us=None,
             ended_reason=None,
         )
-        _INSERT.run(tx, **row._asdict())
+        _INSERT.run(tx, **row._replace(mac=self._mac.tag(_text(row)))._asdict())
 
     def get(self, tx: Transaction, session_id: str) -> Session | None:
-        row = _BY_ID.first(tx, session_id=session_id)
-        return None if row is None else _session(SessionRow(*row))
+        row = self._sound(_BY_ID.first(tx, session_id=session_id))
+        return None if row is None else _session(row)
 
     def bound(self, tx: Transaction, tag: bytes) -> Bound | None:
-        found = _BY_BINDING.first(tx, tag=tag)
-        if found is None:
+        row = self._sound(_BY_BINDING.first(tx, tag=tag))
+        if row is None:
             return None
-        row = SessionRow(*found)
         return Bound(_session(row), row.ended_us is None, row.join_until_us)
 
     def count(self, tx: Transaction, session_id: str, change: int) -> int:
@@ -137,18 +147,60 @@ class SqlSessionStore:
         return bool(_END.run(tx, session_id=session_id, ended_us=now_us, ended_reason=ended))
 
     def live(self, tx: Transaction) -> Iterator[Session]:
-        for row in _ALL_LIVE.rows(tx):
-            yield _session(SessionRow(*row))
+        for found in _ALL_LIVE.rows(tx):
+            row = self._sound(found)
+            if row is not None:
+                yield _session(row)
 
+    def set_principal(self, tx: Transaction, session: Session) -> None:
+        row = self._sound(_BY_ID.first(tx, session_id=session.id))
+        if row is not None:
+            row = row._replace(principal=_principal_text(session.principal))
+            mac = self._mac.tag(_text(row))
+            _SET_PRINCIPAL.run(tx, session_id=row.id, principal=row.principal, mac=mac)
 
-def set_principal(tx: Transaction, session: Session) -> None:
-    """Store what the directory now says of the session's principal."""
-    _SET_PRINCIPAL.run(tx, session_id=session.id, principal=_principal_text(session.principal))
+    def _unbind(self, tx: Transaction, tag: bytes) -> None:
+        found = _BY_BINDING.first(tx, tag=tag)
+        if found is not None:
+            row = SessionRow(*found)._replace(binding=None)
+            # A row that was edited must not become sound by this.
+            mac = b"" if self._sound(found) is None else self._mac.tag(_text(row))
+            _UNBIND.run(tx, tag=tag, new_mac=mac)
+
+    def _sound(self, found: Row | None) -> SessionRow | None:
+        """Return the row unless it was edited."""
+        if found is None:
+            return None
+        row = SessionRow(*found)
+        try:
+            right = self._mac.verify(_text(row), row.mac)
+        except (TypeError, ValueError):
+            right = False
+        return row if right else None
 
 
 def forget_ended(tx: Transaction, before_us: int) -> None:
     """Remove the rows of sessions that ended before ``before_us``; their audit records stay."""
     _FORGET.run(tx, before_us=before_us)
+
+
+def _text(row: SessionRow) -> bytes:
+    """Return what the MAC covers: everything but what changes with each use (FORMAT.md section 8)."""
+    fields = (
+        row.id,
+        row.principal_id,
+        row.principal,
+        row.wire,
+        row.client_address,
+        row.client_software,
+        row.factors,
+        "" if row.binding is None else row.binding.hex(),
+        row.join_until_us,
+        row.opened_us,
+        row.idle_timeout_s,
+        row.ends_us,
+    )
+    return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
 def _principal_text(principal: Principal) -> str:

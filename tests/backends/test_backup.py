@@ -394,7 +394,7 @@ def test_every_table_is_copied_or_left_out_on_purpose(world: World, tmp_path: Pa
     assert set(metadata.tables) > dump.LEFT_OUT
     with contextlib.closing(sqlite3.connect(world.catalog_file)) as connection:
         connection.execute(
-            "INSERT INTO sessions SELECT 'id','','','','','','',NULL,0,0,0,0,0,0,0,''"
+            "INSERT INTO sessions SELECT 'id','','','','','','',NULL,0,0,0,0,0,0,0,'',x''"
         )
         connection.execute("INSERT INTO quarantine VALUES (x'00', x'01', 5, 'why')")
         connection.commit()

@@ -28,7 +28,7 @@ from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
 from backends.catalog.sessions import SqlSessionStore
 from backends.catalog.sqlite import open_catalog
-from backends.keyring import MasterKey, RecordCipher, derive_key
+from backends.keyring import Mac, MasterKey, RecordCipher, derive_key
 from backends.share import Shares, ShareSettings, system_key
 from backends.vault import Vault
 from gateway.app import PolicyInForce
@@ -311,7 +311,7 @@ def open_gate(
     throttle = Throttle(
         SqlThrottleStore(ThrottleState), clock, ThrottleSettings(), derive_key(system, "throttle")
     )
-    sessions = Sessions(SqlSessionStore())
+    sessions = Sessions(SqlSessionStore(Mac(system, "session")))
     policy = PolicyInForce(POLICY)
     directory = MemoryDirectory(clock, people())
     authenticator = Authenticator(

@@ -238,3 +238,31 @@ def test_a_session_never_outlives_its_principals_session_timeout(gate: Gate) -> 
         door.scandir(at("/radiology"))
     with pytest.raises(LoginRefusedError):
         gate.monitor.login(attempt)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "principal_id = 'id-bob'",
+        "principal = '[\"bob\",\"\",[]]'",
+        "wire = 'sftp'",
+        "client_address = '10.0.0.6'",
+        "factors = 'password,totp,ssh_key'",
+        "binding = x'00'",
+        "idle_timeout_s = 86400",
+        "ends_us = ends_us + 1",
+        "mac = x''",
+        "mac = 'text'",
+        "principal_id = x'ff'",
+    ],
+)
+def test_a_session_whose_row_was_edited_is_over(gate: Gate, edit: str) -> None:
+    """Whoever can write to the catalog does not thereby become somebody else."""
+    session = gate.monitor.login(basic(gate))
+    door = gate.monitor.bind(session)
+    door.stat(at("/radiology"))
+    with gate.catalog.begin() as tx:
+        tx.connection.execute(f"UPDATE sessions SET {edit}")
+    with pytest.raises(SessionEndedError):
+        door.stat(at("/radiology"))
+    assert live_sessions(gate) == []

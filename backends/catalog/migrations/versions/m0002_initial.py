@@ -168,6 +168,7 @@ def upgrade() -> None:
         sa.Column("ends_us", sa.BigInteger(), nullable=False),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
         sa.Column("ended_reason", sa.Text(), nullable=True),
+        sa.Column("mac", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("binding"),
     )
