@@ -130,7 +130,9 @@ def use(world: World) -> None:
             node = vault.find(tx, VirtualPath.parse(f"/kept/{name}"))
             if node is not None:
                 vault.properties(tx, node)
-                vault.past.versions(tx, node.row)
+                for version in vault.past.versions(tx, node.row):
+                    if version.damaged:
+                        vault.past.open(tx, node.row, bytes.fromhex(version.version_id))
         list(vault.past.trash(tx, root.share))
         vault.unfinished.in_folder(tx, root.share, root.id, principal_id="p2")
         vault.unfinished.find(tx, root.share, root.id, "coming", principal_id="p2")

@@ -54,7 +54,7 @@ NOTICED = {
     **{f"nodes.{column.name}": "reading" for column in schema.nodes.c},
     "nodes.parent_id": "scrub",
     "nodes.name_sealed": "listing",
-    "nodes.deleted_us": "use",
+    "nodes.deleted_us": "scrub",
     **{f"versions.{column.name}": "reading" for column in schema.versions.c},
     "versions.modified_us": "nobody",
     **{f"extents.{column.name}": "reading" for column in schema.extents.c},

@@ -82,7 +82,7 @@ ADDED = {
             " is_folder, version_id, size_bytes, created_us, modified_us, created_by, deleted_us,"
             " deleted_by, mac FROM nodes WHERE deleted_us IS NOT NULL"
         ),
-        "use",
+        "scrub",
     ),
     "a file again, in another folder": (
         (
