@@ -244,7 +244,7 @@ def test_a_session_never_outlives_its_principals_session_timeout(gate: Gate) -> 
     "edit",
     [
         "principal_id = 'id-bob'",
-        "principal = '[\"bob\",\"\",[]]'",
+        'principal = \'["bob","",[]]\'',
         "wire = 'sftp'",
         "client_address = '10.0.0.6'",
         "factors = 'password,totp,ssh_key'",
