@@ -19,7 +19,7 @@ from backends.catalog.nodes import NodeRow
 from backends.catalog.versions import Dated, VersionRow
 from backends.errors import IntegrityError, LimitError
 from backends.extents import Extent
-from backends.keyring import Mac, RandomBytes, RecordCipher
+from backends.keyring import Mac, StateCipher
 from gateway.model import Transaction
 
 DIGEST_MODULUS = 1 << 256
@@ -43,12 +43,12 @@ class RowSeal:
 
     __slots__ = ("_element", "_node", "_other", "_share_id", "_state")
 
-    def __init__(self, share_id: bytes, name_key: bytes, random_bytes: RandomBytes) -> None:
+    def __init__(self, share_id: bytes, name_key: bytes) -> None:
         self._share_id = share_id
         self._node = Mac(name_key, "node")
         self._other = Mac(name_key, "row")
         self._element = Mac(name_key, "element")
-        self._state = RecordCipher(name_key, "share state", random_bytes)
+        self._state = StateCipher(name_key, "share")
 
     def signed(self, row: NodeRow) -> NodeRow:
         """Return the row with its MAC; LimitError for a number that no row can hold."""

@@ -99,5 +99,5 @@ def rotate_share(
     master = master_key(tx, masters)
     name_key = master.unwrap(share.name_key_wrapped, NAME_PURPOSE, share.id)
     keys.insert_epoch(tx, new_epoch(master, share.id, epoch, now_us, random_bytes))
-    set_epoch(tx, share, RowSeal(share.id, name_key, random_bytes), epoch)
+    set_epoch(tx, share, RowSeal(share.id, name_key), epoch)
     return epoch

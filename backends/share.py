@@ -144,7 +144,7 @@ class Shares:
         if cached is None or cached[0] != row.name_key_wrapped:
             name_key = self._master(tx).unwrap(row.name_key_wrapped, NAME_PURPOSE, row.id)
             records = RecordCipher(name_key, "node", self._random_bytes)
-            seal = RowSeal(row.id, name_key, self._random_bytes)
+            seal = RowSeal(row.id, name_key)
             cached = (row.name_key_wrapped, NameCipher(name_key), records, seal)
             self._names[row.id] = cached
         _, names, records, seal = cached
@@ -199,7 +199,7 @@ class Shares:
         master = master_key(tx, self._masters)
         share_id = self._random_bytes(ID_SIZE_BYTES)
         name_key = new_name_key(self._random_bytes)
-        seal = RowSeal(share_id, name_key, self._random_bytes)
+        seal = RowSeal(share_id, name_key)
         root = seal.signed(
             nodes.NodeRow(
                 id=self._random_bytes(ID_SIZE_BYTES),

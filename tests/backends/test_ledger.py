@@ -44,8 +44,8 @@ BINARY = {
 SEAL_SHARE, SEAL_KEY = raw(ROWS, "share_id"), raw(ROWS, "name_key")
 
 
-def sealing(nonce: bytes = b"") -> RowSeal:
-    return RowSeal(SEAL_SHARE, SEAL_KEY, lambda size: nonce[:size])
+def sealing() -> RowSeal:
+    return RowSeal(SEAL_SHARE, SEAL_KEY)
 
 
 def columns(row: Case) -> Case:
@@ -132,12 +132,12 @@ def test_the_state_of_a_share_is_sealed_as_frozen() -> None:
     parts = [*ROWS["nodes"][:3], *ROWS["elements"]]
     assert sum(int(part["element"], 16) for part in parts) % 2**256 == digest
     state = State(digest, case["used_bytes"], case["node_count"], case["epoch"])
-    assert sealing(raw(case, "nonce")).stated(share_row(), state) == share_row()
+    assert sealing().stated(share_row(), state) == share_row()
     assert sealing().state_of(share_row()) == state
     assert sealed_reader.open_state(SEAL_KEY, share_row()._asdict()) == state
     # A sum beyond the modulus is the same state.
     beyond = state._replace(digest=digest + 2**256)
-    assert sealing(raw(case, "nonce")).stated(share_row(), beyond) == share_row()
+    assert sealing().stated(share_row(), beyond) == share_row()
 
 
 @each(ROWS["state_rejections"])

@@ -150,7 +150,8 @@ def element(name_key: bytes, data: bytes) -> int:
 def open_state(name_key: bytes, row: Row) -> tuple[int, int, int, int]:
     """Section 8: digest, bytes used, nodes and epoch of a share; the row must agree."""
     place = framed(b"share", row["id"], row["root_id"], row["name"].encode())
-    plain = open_record(name_key, "share state", place, row["state_sealed"])
+    key = derive(name_key, b"sealgate state share", b"", 64)
+    plain = AESSIV(key).decrypt(row["state_sealed"], [place])
     digest, *counters = struct.unpack(">32sQQI", plain)
     require(counters == [row["used_bytes"], row["node_count"], row["epoch"]], "edited row")
     return int.from_bytes(digest, "big"), counters[0], counters[1], counters[2]
