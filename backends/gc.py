@@ -7,6 +7,8 @@ reference alone; what is old enough is the share's configuration. Imports the ca
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from backends.blobs import BlobStore
 from backends.catalog import marks, nodes, segments, uploads, vacated, versions
@@ -31,6 +33,13 @@ MARK_LIMIT = 5000
 
 TRASH_BATCH_LIMIT = 20
 """The most trashed nodes, each with all that was below it, purged in one transaction."""
+
+
+Begin = Callable[[], AbstractContextManager[Transaction]]
+"""Opens a write transaction."""
+
+Note = Callable[[Transaction, int], None]
+"""Records, in the transaction that forgets them, how many segments that were."""
 
 
 def superseded(
@@ -99,24 +108,26 @@ def forget(tx: Transaction, now_us: int) -> None:
     uploads.forget_reserved(tx, now_us)
 
 
-def collect_unused(catalog: UnitOfWork, store: BlobStore, now_us: int) -> int:
+def collect_unused(begin: Begin, store: BlobStore, now_us: int, note: Note) -> int:
     """Delete segments that no version has needed for a day; return how many.
 
-    The catalog forgets a segment before its blob goes, so that a crash between the two leaves a
+    ``note`` is called with how many in each transaction that forgets some. The catalog forgets a segment before its blob goes, so that a crash between the two leaves a
     stray blob and never a reference to nothing.
     """
     after: bytes | None = b""
     while after is not None:
-        with catalog.begin() as tx:
+        with begin() as tx:
             after = segments.mark_orphans(tx, now_us, after, MARK_LIMIT)
     count = 0
     while True:
-        with catalog.begin() as tx:
+        with begin() as tx:
             # What a running backup still needs stays, however long it has been unused.
             if marks.held(tx, now_us):
                 return count
             doomed = segments.orphans(tx, now_us - ORPHAN_GRACE_US, BATCH_LIMIT)
             segments.remove(tx, doomed)
+            if doomed:
+                note(tx, len(doomed))
         for segment_id in doomed:
             store.delete(segment_id)
         count += len(doomed)

@@ -113,13 +113,13 @@ class Vault:
         """Purge a batch of what has lain too long in the trash of share ``name``."""
         return gc.purge_next(tx, self.share(tx, name), self._clock())
 
-    def collect(self, catalog: UnitOfWork, *, strays: bool = True) -> int:
-        """Delete segments that have long been unused, and stray blobs; return how many.
+    def collect_unused(self, begin: gc.Begin, note: gc.Note) -> int:
+        """Delete segments that have long been unused; return how many."""
+        return gc.collect_unused(begin, self._store, self._clock(), note)
 
-        Without ``strays`` the blob store is not gone through.
-        """
-        count = gc.collect_unused(catalog, self._store, self._clock())
-        return count + (gc.collect_strays(catalog, self._store, self._clock()) if strays else 0)
+    def collect_strays(self, catalog: UnitOfWork) -> int:
+        """Delete old blobs that no row names, from all of the blob store; return how many."""
+        return gc.collect_strays(catalog, self._store, self._clock())
 
     def share(self, tx: Transaction, name: str) -> Share:
         """Return the share of that name; NotFoundError, IntegrityError."""

@@ -65,10 +65,16 @@ class Clearing:
         with gateway.catalog.begin() as tx:
             gc.forget(tx, gateway.clock())
         if self._going():
-            cleared.segments = gateway.vault.collect(gateway.catalog, strays=strays)
-        if cleared.segments:
-            gateway.journal.append_durably(self._record(COLLECT, "", cleared.segments))
+            cleared.segments = gateway.vault.collect_unused(gateway.journal.begin, self._forgotten)
+        if strays and self._going():
+            count = gateway.vault.collect_strays(gateway.catalog)
+            cleared.segments += count
+            if count:
+                gateway.journal.append_durably(self._record(COLLECT, "", count))
         return cleared
+
+    def _forgotten(self, tx: Transaction, count: int) -> None:
+        self._gateway.journal.append(tx, self._record(COLLECT, "", count))
 
     def _expire(self, name: str, cleared: Cleared) -> None:
         vault = self._gateway.vault

@@ -308,7 +308,7 @@ def test_a_backup_while_writes_go_on_is_one_moment(world: World, tmp_path: Path)
                 with world.catalog.snapshot() as tx:
                     written[number] = b"done"
                     began.set()
-                gc.collect_unused(world.catalog, world.store, world.clock())
+                world.collect(strays=False)
                 number += 1
         except BaseException as error:  # noqa: BLE001  told in the test's thread
             failures.append(error)
@@ -351,9 +351,9 @@ def test_a_second_backup_copies_only_new_segments(world: World, tmp_path: Path) 
     with world.catalog.begin() as tx:
         world.vault.delete(tx, world.node(tx, "/docs/another"), author="p1")
     world.clock.now_us += 2 * gc.ORPHAN_GRACE_US
-    gc.collect_unused(world.catalog, world.store, world.clock())
+    world.collect(strays=False)
     world.clock.now_us += 2 * gc.ORPHAN_GRACE_US
-    assert gc.collect_unused(world.catalog, world.store, world.clock()) == 1
+    assert world.collect(strays=False) == 1
     assert back_up(world, folder).pruned_count == 0
     assert back_up(world, folder, prune=True).pruned_count == 1
     assert len(segment_files(folder)) == first.manifest.segment_count

@@ -295,9 +295,9 @@ def test_purging_is_for_good(world: World) -> None:
     assert trash(world) == []
     assert world.counters("kept") == (0, 0)
     require_sound(world, "kept")
-    world.vault.collect(world.catalog)
+    world.collect()
     later(world, 25 * 3600)
-    assert world.vault.collect(world.catalog) == 2
+    assert world.collect() == 2
     assert world.store._blobs == {}
     with pytest.raises(NotFoundError):
         trashed(world, node.id)

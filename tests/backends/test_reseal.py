@@ -76,9 +76,9 @@ def retired(world: World, name: str = "docs") -> list[int]:
 
 def collect(world: World) -> None:
     """Let unused segments be collected, as the janitor does over more than a day."""
-    world.vault.collect(world.catalog)
+    world.collect()
     world.clock.now_us += ORPHAN_GRACE_US + 1
-    world.vault.collect(world.catalog)
+    world.collect()
 
 
 @pytest.fixture

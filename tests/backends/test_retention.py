@@ -94,11 +94,11 @@ def test_segments_no_version_needs_are_collected_after_a_day(world: World) -> No
         world.vault.copy(tx, world.node(tx, "/docs/b"), docs, "c", author="p1", deep=False)
         world.vault.delete(tx, world.node(tx, "/docs/a"), author="p1")
         world.vault.delete(tx, world.node(tx, "/docs/b"), author="p1")
-    assert world.vault.collect(world.catalog) == 0
+    assert world.collect() == 0
     world.clock.now_us += 23 * 3600 * SECOND_US
-    assert world.vault.collect(world.catalog) == 0
+    assert world.collect() == 0
     world.clock.now_us += 2 * 3600 * SECOND_US
-    assert world.vault.collect(world.catalog) == 1
+    assert world.collect() == 1
     assert len(list(world.store.listing())) == 1
     assert world.read("/docs/c") == sample(100_000, "b")
 
@@ -110,9 +110,9 @@ def test_blobs_that_no_row_names_are_collected_after_a_week(world: World) -> Non
     writer.write(b"x")
     writer.finish()
     world.clock.now_us += 6 * 24 * 3600 * SECOND_US
-    assert world.vault.collect(world.catalog) == 0
+    assert world.collect() == 0
     world.clock.now_us += 2 * 24 * 3600 * SECOND_US
-    assert world.vault.collect(world.catalog) == 1
+    assert world.collect() == 1
     assert world.read("/docs/a") == BIG
 
 
@@ -197,7 +197,7 @@ def test_a_file_based_on_what_was_cleared_away_is_a_conflict(world: World) -> No
     with world.catalog.begin() as tx:
         world.vault.delete(tx, file, author="p1")
     for _ in range(2):
-        world.vault.collect(world.catalog)
+        world.collect()
         world.clock.now_us += 2 * DAY_US
 
     def add() -> None:
@@ -220,9 +220,9 @@ def test_unused_segments_are_marked_in_batches(
     with world.catalog.begin() as tx:
         for name in "abcd":
             world.vault.delete(tx, world.node(tx, f"/docs/{name}"), author="p1")
-    assert world.vault.collect(world.catalog) == 0
+    assert world.collect() == 0
     world.clock.now_us += 2 * DAY_US
-    assert world.vault.collect(world.catalog) == 4
+    assert world.collect() == 4
     assert world.read("/docs/e") == sample(100_000, "e")
 
 
@@ -230,5 +230,5 @@ def test_the_blob_store_is_gone_through_only_when_asked(world: World) -> None:
     """Listing a large one takes long, and costs where it is rented."""
     world.store.keep(b"stray" + bytes(11), b"x")
     world.clock.now_us += 8 * DAY_US
-    assert world.vault.collect(world.catalog, strays=False) == 0
-    assert world.vault.collect(world.catalog) == 1
+    assert world.collect(strays=False) == 0
+    assert world.collect() == 1

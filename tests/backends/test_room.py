@@ -217,6 +217,6 @@ def test_what_was_taken_over_outlives_the_collection_of_its_source(
         made = world.vault.take_over(tx, target, source, author="p1")
         assert made.row.version_id != source.row.version_id
     for _ in range(3):
-        assert world.vault.collect(world.catalog) == 0
+        assert world.collect() == 0
         world.clock.now_us += 2 * 24 * 3600 * SECOND_US
     assert world.read("/docs/b") == content

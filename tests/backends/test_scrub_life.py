@@ -125,7 +125,7 @@ def test_unused_segments_go_and_everything_else_stays(kept: World) -> None:
         kept.vault.delete(tx, node, author="p1")
         kept.vault.past.purge(tx, kept.vault.past.in_trash(tx, node.share, node.id))
     for _ in range(2):
-        kept.vault.collect(kept.catalog)
+        kept.collect()
         kept.clock.now_us += 9 * DAY_US
     assert len(list(kept.store.listing())) == before - 1
     assert judged(kept).findings == ()

@@ -301,5 +301,5 @@ def test_the_blob_of_a_segment_whose_row_was_dropped_is_never_collected(kept: Wo
     tamper(kept, "DELETE FROM segments")
     before = dump(kept)["blobs"]
     kept.clock.now_us += 30 * DAY_US
-    kept.vault.collect(kept.catalog)
+    kept.collect()
     assert dump(kept)["blobs"] == before

@@ -138,12 +138,12 @@ def test_quarantine_keeps_a_segment_from_being_collected(kept: World) -> None:
         kept.vault.purge_next(tx, "kept")
     for _ in range(3):
         kept.clock.now_us += 2 * DAY_US
-        kept.vault.collect(kept.catalog)
+        kept.collect()
     assert (segment.row.id,) in dump(kept)["blobs"]
     with kept.catalog.begin() as tx:
         ((damage, found),) = kept.vault.scrub.quarantined(tx)
         assert damage.segment_id == segment.row.id
         assert found is not None
         segments.release(tx, damage.segment_id)
-    kept.vault.collect(kept.catalog)
+    kept.collect()
     assert (segment.row.id,) not in dump(kept)["blobs"]

@@ -377,7 +377,7 @@ def test_what_was_handed_over_outlives_the_file_that_had_it(world: World) -> Non
     save(world, "/docs/a", THREE)
     delete(world, "/docs/a~")
     for _ in range(3):
-        assert world.vault.collect(world.catalog) == 0
+        assert world.collect() == 0
         later(world, 2 * 24 * 3600)
     assert history(world, "/docs/a") == [THREE, TWO]
 

@@ -103,7 +103,7 @@ def test_going_on_keeps_what_was_there(world: World, content: bytes) -> None:
     assert found(world) == content + more
     assert blobs <= set(world.store._blobs)
     for _ in range(3):
-        world.vault.collect(world.catalog)
+        world.collect()
         world.clock.now_us += KEEP_US // 4
     assert found(world) == content + more
     assert world.counters("docs") == (len(content + more), 0)
@@ -126,7 +126,7 @@ def test_finishing_makes_one_version_of_it(world: World, content: bytes) -> None
     assert history(world, "/docs/a") == [content + b"the end"]
     assert world.counters("docs") == (len(content) + 7, 1)
     for _ in range(3):
-        world.vault.collect(world.catalog)
+        world.collect()
         world.clock.now_us += 2 * KEEP_US
     assert history(world, "/docs/a") == [content + b"the end"]
 
@@ -141,9 +141,9 @@ def test_going_on_too_late_is_a_conflict(world: World) -> None:
         draft = world.vault.draft(docs.share, world.vault.unfinished.open(tx, upload))
     world.clock.now_us += KEEP_US + 1
     expire(world)
-    world.vault.collect(world.catalog)
+    world.collect()
     world.clock.now_us += KEEP_US + 1
-    world.vault.collect(world.catalog)
+    world.collect()
     draft.write_at(len(BIG) // 65_536 * 65_536 + 65_536, b"more")
     sealed = draft.seal()
     with pytest.raises(ConflictError), world.catalog.begin() as tx:
@@ -163,9 +163,9 @@ def test_after_a_day_it_is_gone(world: World) -> None:
     world.clock.now_us += 1
     assert expire(world) == 1
     assert world.counters("docs") == (0, 0)
-    world.vault.collect(world.catalog)
+    world.collect()
     world.clock.now_us += KEEP_US + 1
-    world.vault.collect(world.catalog)
+    world.collect()
     assert world.store._blobs == {}
 
 

@@ -634,7 +634,7 @@ class VaultMachine(RuleBasedStateMachine):
                 self._drop(writing)
         if what == "gc":
             self.step("gc")
-            self.world.vault.collect(self.world.catalog)
+            self.world.collect()
         elif what:
             self._tidy(what)
 
@@ -825,9 +825,9 @@ class VaultMachine(RuleBasedStateMachine):
                 for key, partial in self.model.unfinished.items():
                     self._check_unfinished(tx, key, partial)
         for days in (8, 2):
-            world.vault.collect(world.catalog)
+            world.collect()
             world.clock.now_us += days * DAY_S * SECOND_US
-            world.vault.collect(world.catalog)
+            world.collect()
         with world.catalog.snapshot() as tx:
             known = {row[0] for row in tx.connection.execute("SELECT id FROM segments")}
             used = {row[0] for row in tx.connection.execute("SELECT segment_id FROM extents")}

@@ -106,6 +106,15 @@ class World:
             self.shares, self.store, clock=self.clock, random_bytes=self.random_bytes
         )
 
+    def collect(self, *, strays: bool = True) -> int:
+        """Delete unused segments, and blobs that no row names; return how many."""
+        noted: list[int] = []
+        count = self.vault.collect_unused(
+            self.catalog.begin, lambda _tx, forgotten: noted.append(forgotten)
+        )
+        assert sum(noted) == count
+        return count + (self.vault.collect_strays(self.catalog) if strays else 0)
+
     def names(self, path: str) -> list[str]:
         with self.catalog.snapshot() as tx:
             children = self.vault.children(tx, self.node(tx, path))

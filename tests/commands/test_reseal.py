@@ -20,6 +20,7 @@ from backends.catalog import keys
 from backends.epochs import RETIRE_GRACE_US
 from backends.vault import Node
 from gateway.app import Gateway, open_gateway
+from gateway.care.clearing import Clearing
 from gateway.config import load_config
 from gateway.model import Transaction
 from gateway.paths import VirtualPath
@@ -94,10 +95,10 @@ def age(sealgate: Sealgate, share: str) -> None:
             for each in keys.epochs_of(tx, row.id):
                 earlier_us = each.created_us - RETIRE_GRACE_US
                 keys.put_epoch(tx, each._replace(created_us=earlier_us))
-        gateway.vault.collect(gateway.catalog)
+        Clearing(gateway).run(strays=True)
         with closing(sqlite3.connect(data_file(sealgate))) as connection, connection:
             connection.execute("UPDATE segments SET orphaned_us = 1 WHERE orphaned_us > 0")
-        gateway.vault.collect(gateway.catalog)
+        Clearing(gateway).run(strays=True)
 
 
 def data_file(sealgate: Sealgate) -> Path:

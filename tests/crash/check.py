@@ -16,6 +16,7 @@ from gateway import cli
 from gateway.app import Gateway
 from gateway.audit import trail
 from gateway.audit.trail import Line
+from gateway.care.clearing import Clearing
 from gateway.errors import SealgateError
 from gateway.janitor import Janitor
 from gateway.model import SECOND_US
@@ -227,7 +228,8 @@ def inspect(site: Site, clock: MovableClock, past: Past, door_of: DoorMaker) -> 
         for _ in range(_GC_ROUND_LIMIT):
             janitor.run_due()
             clock.offset_us += 10 * _DAY_US
-            if not gateway.vault.collect(gateway.catalog) and clock.offset_us > 40 * _DAY_US:
+            cleared = Clearing(gateway).run(strays=True)
+            if not cleared.segments and clock.offset_us > 40 * _DAY_US:
                 break
     finally:
         gateway.close()

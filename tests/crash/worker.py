@@ -23,6 +23,7 @@ from pathlib import Path
 from backends.errors import QuotaExceededError, StorageFullError, StorageUnavailableError
 from gateway.app import Gateway
 from gateway.audit.checkpoint import AnchorError
+from gateway.care.clearing import Clearing
 from gateway.errors import AuditUnavailableError
 from gateway.monitor import Door
 from gateway.paths import VirtualPath
@@ -255,13 +256,7 @@ class Work:
 
     @staticmethod
     def _clear_away(gateway: Gateway) -> None:
-        after: bytes | None = b""
-        while after is not None:
-            with gateway.catalog.begin() as tx:
-                _, after = gateway.vault.prune_next(tx, SHARE, after)
-        with gateway.catalog.begin() as tx:
-            gateway.vault.purge_next(tx, SHARE)
-        gateway.vault.collect(gateway.catalog)
+        Clearing(gateway).run(strays=True)
 
 
 def settled(past: Past, happened: Mapping[int, int]) -> dict[int, Tree]:
