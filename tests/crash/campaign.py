@@ -91,9 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cycle", type=int, help="replay the life up to this cycle")
     parser.add_argument("--folder", type=Path, help="where disks and data are made")
     asked = parser.parse_args(arguments)
-    private_mounts()
     say(f"seed {asked.seed}")
-    with scratch(asked.folder) as folder:
+    with scratch(asked.folder) as folder, private_mounts(folder):
         campaign = Campaign(asked.seed, folder)
         # What the fork shares with its parent must not be copied by a collection's bookkeeping.
         gc.collect()

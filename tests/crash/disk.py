@@ -19,6 +19,8 @@ _NO_LOG_FLUSH = 2
 """The flag by which what lies in memory alone, the journal's head included, is lost."""
 
 _CLONE_NEWNS = 0x00020000
+_MS_REC = 0x4000
+_MS_PRIVATE = 0x40000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _IMAGE_BYTES = 1024 * 1024 * 1024
@@ -123,8 +125,18 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
         _unmount(disk.folder)
 
 
-def private_mounts() -> None:
-    """Give this process mounts of its own, so that none outlives it, however it ends."""
+@contextlib.contextmanager
+def private_mounts(folder: Path) -> Iterator[None]:
+    """Give this process mounts of its own below ``folder``, so that none outlives it."""
     if _LIBC.unshare(_CLONE_NEWNS):
         raise _failed("unshare")
-    _run("mount", "--make-rprivate", "/")
+    if Path("/").is_mount() and not _LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None):
+        yield
+        return
+    # In a chroot the root is no mount whose sharing could be ended; the folder is made one.
+    _run("mount", "--bind", str(folder), str(folder))
+    try:
+        _run("mount", "--make-private", str(folder))
+        yield
+    finally:
+        _unmount(folder)
