@@ -32,6 +32,7 @@ class Campaign:
     folder: Path
     tallies: dict[str, Tally] = field(default_factory=dict)
     _told: float = field(default_factory=time.monotonic)
+    _failures_told: int = 0
 
     def run(self, kind: Kind, cycles: int, first: int = 0) -> None:
         """Run ``cycles`` cycles of ``kind``, in lives of a folder each."""
@@ -45,9 +46,16 @@ class Campaign:
             done += count
 
     def _tell(self, name: str, tally: Tally) -> None:
+        # At once: a campaign of hours may be ended before its summary.
+        while self._failures_told < self._failure_count():
+            self._failures_told += 1
+            say(tally.failures[-1])
         if time.monotonic() - self._told > _PROGRESS_S:
             self._told = time.monotonic()
             say(f"{name}: {tally}")
+
+    def _failure_count(self) -> int:
+        return sum(len(tally.failures) for tally in self.tallies.values())
 
     def summary(self) -> int:
         """Say what came of it; return the exit status."""
