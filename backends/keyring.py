@@ -78,13 +78,6 @@ class MasterKey:
         """Return a new random master key."""
         return cls(random_bytes(MASTER_KEY_SIZE_BYTES))
 
-    @classmethod
-    def from_file(cls, path: Path) -> MasterKey:
-        """Return the newest key kept in ``path``; KeyUnavailableError as of ``MasterKeys``."""
-        from backends.keyfile import MasterKeys  # noqa: PLC0415  keyfile imports this module
-
-        return MasterKeys(path).newest
-
     @property
     def newest(self) -> MasterKey:
         """This key."""

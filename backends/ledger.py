@@ -219,11 +219,6 @@ class Ledger:
         versions.put(self._tx, new, extents)
         self._count(added=[new.mac], removed=[old.mac])
 
-    def hand_over_versions(self, old: Sequence[VersionRow], new: Sequence[VersionRow]) -> None:
-        """Replace the rows of versions, signed again for another node; extents stay."""
-        for before, after in zip(old, new, strict=True):
-            self.put_version(before, after, None)
-
     def remove_versions(self, doomed: Sequence[Dated]) -> None:
         """Remove versions with their extents."""
         versions.remove(self._tx, [each.id for each in doomed])

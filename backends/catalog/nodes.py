@@ -68,17 +68,6 @@ _OF_SHARE = Query(
     .order_by(nodes.c.id)
     .limit(parameter("count"))
 )
-_DELETED_AT_NAME = Query(
-    sa.select(*_COLUMNS)
-    .where(
-        _IN_FOLDER,
-        _AT_NAME,
-        nodes.c.deleted_us >= parameter("since_us"),
-        nodes.c.is_folder.is_(False),
-    )
-    .order_by(nodes.c.deleted_us.desc())
-    .limit(1)
-)
 _TRASHED = Query(
     sa.select(*_COLUMNS)
     .where(
@@ -190,16 +179,6 @@ def of_share(tx: Transaction, share_id: bytes, after_id: bytes, count: int) -> l
     """Return up to ``count`` nodes of the share, live or not, by id from after ``after_id`` on."""
     rows = _OF_SHARE.rows(tx, share_id=share_id, after_id=after_id, count=count)
     return [NodeRow(*row) for row in rows]
-
-
-def deleted_at_name(
-    tx: Transaction, parent_id: bytes, name_sealed: bytes, since_us: int
-) -> NodeRow | None:
-    """Return the file of that name that was deleted last, if not before ``since_us``."""
-    row = _DELETED_AT_NAME.first(
-        tx, parent_id=parent_id, name_sealed=name_sealed, since_us=since_us
-    )
-    return None if row is None else NodeRow(*row)
 
 
 def trashed(

@@ -107,9 +107,6 @@ _DUE_BYTES = sa.select(sa.func.coalesce(sa.func.sum(segments.c.size_sealed_bytes
 _DUE_BYTES_OF_ALL = Query(_DUE_BYTES)
 _DUE_BYTES_OF_SHARE = Query(_DUE_BYTES.where(_OF_SHARE))
 _VERIFIED = Command(segments.update().where(_THIS), "verified_us")
-_TOTALS = Query(
-    sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(segments.c.size_sealed_bytes), 0))
-)
 _EPOCH_TOTALS = Query(
     sa.select(
         segments.c.epoch,
@@ -209,12 +206,6 @@ def note_verified(tx: Transaction, segment_ids: Sequence[bytes], now_us: int) ->
     _VERIFIED.many(
         tx, [{"segment_id": segment_id, "verified_us": now_us} for segment_id in segment_ids]
     )
-
-
-def totals(tx: Transaction) -> tuple[int, int]:
-    """Return how many segments there are and how many sealed bytes they hold."""
-    count, size_bytes = _TOTALS.first(tx) or (0, 0)
-    return int(count), int(size_bytes)
 
 
 def totals_by_epoch(tx: Transaction, share_id: bytes) -> dict[int, tuple[int, int]]:

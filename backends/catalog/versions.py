@@ -60,7 +60,6 @@ _NEWEST_FIRST = (versions.c.created_us.desc(), versions.c.id.desc())
 _OF_THIS_NODE = versions.c.node_id == parameter("node_id")
 _THIS = versions.c.id == parameter("version_id")
 _OF_THIS = extents.c.version_id == parameter("version_id")
-_UNUSED = ~sa.exists().where(extents.c.segment_id == segments.c.id)
 
 _BY_ID = Query(sa.select(*_COLUMNS).where(_THIS))
 _OF_NODE = Query(sa.select(*_COLUMNS).where(_OF_THIS_NODE).order_by(*_NEWEST_FIRST))
@@ -80,11 +79,6 @@ _UNHASHED = Query(
         versions.c.id > parameter("after_id"),
     )
     .order_by(versions.c.id)
-    .limit(parameter("count"))
-)
-_UNDER_OLDER_EPOCH = Query(
-    sa.select(*_COLUMNS)
-    .where(versions.c.share_id == parameter("share_id"), versions.c.epoch < parameter("epoch"))
     .limit(parameter("count"))
 )
 # The share hidden from the planner, which would sort all its versions for each page of them.
@@ -143,15 +137,6 @@ _SEGMENTS = Query(
     .distinct()
 )
 _SEGMENT = Query(sa.select(*_SEGMENT_COLUMNS).where(segments.c.id == parameter("segment_id")))
-_SEGMENTS_UNDER_OLDER_EPOCH = Query(
-    sa.select(*_SEGMENT_COLUMNS)
-    .where(
-        segments.c.share_id == parameter("share_id"),
-        segments.c.epoch < parameter("epoch"),
-        ~_UNUSED,
-    )
-    .limit(parameter("count"))
-)
 _USERS = Query(
     sa.select(extents.c.version_id)
     .where(extents.c.segment_id == parameter("segment_id"))
@@ -217,12 +202,6 @@ def unhashed(tx: Transaction, share_id: bytes, after_id: bytes, count: int) -> l
     return [VersionRow(*row) for row in rows]
 
 
-def under_older_epoch(tx: Transaction, share_id: bytes, epoch: int, count: int) -> list[VersionRow]:
-    """Return versions of the share that are sealed under an epoch before ``epoch``."""
-    rows = _UNDER_OLDER_EPOCH.rows(tx, share_id=share_id, epoch=epoch, count=count)
-    return [VersionRow(*row) for row in rows]
-
-
 def to_reseal(
     tx: Transaction, share_id: bytes, epoch: int, after_id: bytes, count: int
 ) -> list[bytes]:
@@ -272,14 +251,6 @@ def segment(tx: Transaction, segment_id: bytes) -> SegmentRow | None:
     """Return the segment of that id."""
     row = _SEGMENT.first(tx, segment_id=segment_id)
     return None if row is None else SegmentRow(*row)
-
-
-def segments_under_older_epoch(
-    tx: Transaction, share_id: bytes, epoch: int, count: int
-) -> list[SegmentRow]:
-    """Return segments in use that are sealed under an epoch before ``epoch``."""
-    rows = _SEGMENTS_UNDER_OLDER_EPOCH.rows(tx, share_id=share_id, epoch=epoch, count=count)
-    return [SegmentRow(*row) for row in rows]
 
 
 def users_of(tx: Transaction, segment_id: bytes) -> list[bytes]:

@@ -137,7 +137,7 @@ def test_the_master_key_file_is_as_frozen(tmp_path: Path) -> None:
     case = KEYS["master_file"]
     MasterKey(raw(case, "key")).write(tmp_path / "key")
     assert (tmp_path / "key").read_text("ascii") == case["text"]
-    assert MasterKey.from_file(tmp_path / "key").key_id == case["key_id"]
+    assert MasterKeys(tmp_path / "key").newest.key_id == case["key_id"]
     assert sealed_reader.read_master_keys(case["text"]) == {case["key_id"]: raw(case, "key")}
 
 
@@ -156,7 +156,7 @@ def test_another_key_file_is_refused(case: Case, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(case["text"], "ascii")
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(errors.KeyUnavailableError):
-        MasterKey.from_file(tmp_path / "key")
+        MasterKeys(tmp_path / "key")
     with pytest.raises(ValueError):
         sealed_reader.read_master_keys(case["text"])
 
