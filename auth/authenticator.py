@@ -80,11 +80,11 @@ class Authenticator:
         """Return the living session that the attempt's own secret opened, if it may join it."""
         if not attempt.secret and not attempt.password:
             return None
-        return self._sessions.joined(tx, self._tag(attempt), self._clock())
+        return self._sessions.joined(tx, self.tag(attempt), self._clock())
 
     def stale(self, tx: Transaction, attempt: Attempt) -> bool:
         """Return whether the attempt's secret opened a session that is over by now."""
-        return bool(attempt.secret) and self._sessions.known(tx, self._tag(attempt))
+        return bool(attempt.secret) and self._sessions.known(tx, self.tag(attempt))
 
     def identify(self, attempt: Attempt) -> Claim:
         """Return the claim that the attempt proves with its first factor.
@@ -176,10 +176,11 @@ class Authenticator:
         if not attempt.secret and not attempt.password:
             return None
         if attempt.wire is Wire.WEBDAV:
-            return Binding(self._tag(attempt))
-        return Binding(self._tag(attempt), now_us + self._join_window_s * SECOND_US)
+            return Binding(self.tag(attempt))
+        return Binding(self.tag(attempt), now_us + self._join_window_s * SECOND_US)
 
-    def _tag(self, attempt: Attempt) -> bytes:
+    def tag(self, attempt: Attempt) -> bytes:
+        """Return the HMAC by which what an attempt presents is known again."""
         secret = attempt.secret or attempt.password + attempt.code
         fields = (attempt.wire.value, attempt.name, secret, attempt.client.address)
         message = b"".join(

@@ -18,6 +18,9 @@ JOIN_LIMIT = 10
 
 ENDED = "ended"
 
+TIMES = frozenset({"idle", "absolute"})
+"""Why a session is over that nobody has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -55,6 +58,9 @@ class SessionStore(Protocol):
 
     def get(self, tx: Transaction, session_id: str) -> Session | None:
         """Return the session of that id while its row is live."""
+
+    def ended(self, tx: Transaction, session_id: str) -> tuple[Session, str] | None:
+        """Return the session of that id once its row was ended, and why."""
 
     def bound(self, tx: Transaction, tag: bytes) -> BoundLike | None:
         """Return the session, live or ended, that was bound to ``tag`` last."""
@@ -143,9 +149,23 @@ class Sessions:
             raise SessionEndedError(reason)
         return session
 
+    def require_running(self, tx: Transaction, session_id: str, now_us: int) -> Session:
+        """As ``require_live``, but for the end of a transfer that began while the session lived.
+
+        That its time has run out since is no reason to lose what was sent; that somebody ended it
+        is: SessionEndedError.
+        """
+        session = self._store.get(tx, session_id)
+        if session is not None:
+            return session
+        ended = self._store.ended(tx, session_id)
+        if ended is not None and ended[0].over(now_us) and ended[1] in TIMES:
+            return ended[0]
+        raise SessionEndedError(ENDED)
+
     def touch(self, tx: Transaction, session: Session, now_us: int) -> None:
-        """Set the idle clock back."""
-        if now_us > session.last_active_us:
+        """Set the idle clock back, unless the session's time is over."""
+        if now_us > session.last_active_us and not session.over(now_us):
             self._store.update(tx, session.id, last_active_us=now_us, ended="", now_us=now_us)
 
     def end(self, tx: Transaction, session_id: str, reason: str, now_us: int) -> bool:

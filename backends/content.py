@@ -108,20 +108,22 @@ class Content:
         sources: Mapping[bytes, ChunkSource],
         *,
         label: str = "",
+        sha256: str = "",
     ) -> None:
-        """``label`` names the content in errors."""
+        """``label`` names the content in errors; ``sha256`` is its digest in hex, if known."""
         self.size_bytes = size_bytes
         self.extents = extents
         self.sources = sources
+        self.sha256 = sha256
         self.inline = False
         self._plain = b""
         self._label = label
         self._spare: deque[tuple[memoryview, memoryview]] = deque(maxlen=SPARE_LIMIT_RUNS)
 
     @classmethod
-    def of_bytes(cls, plain: bytes) -> Content:
-        """Return content that was kept inline and is already verified."""
-        content = cls(len(plain), ExtentMap(), {})
+    def of_bytes(cls, plain: bytes, *, sha256: str = "") -> Content:
+        """Return content that lies in memory and is already verified."""
+        content = cls(len(plain), ExtentMap(), {}, sha256=sha256)
         content.inline = True
         content._plain = plain
         return content

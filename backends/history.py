@@ -20,12 +20,19 @@ from backends.errors import ConflictError, IntegrityError
 from backends.extents import Extent, ExtentMap
 from backends.keyring import RandomBytes
 from backends.ledger import Ledger
+from backends.memo import Memo
 from backends.segment import HEADER_SIZE_BYTES, ID_SIZE_BYTES, seal_whole, unseal_whole
 from backends.share import EpochKey, Shares
 from gateway.model import Clock, Transaction
 
 # What a value of a type or range that Sealgate never writes leads to.
 _IMPOSSIBLE = (struct.error, TypeError, ValueError, AttributeError, AssertionError)
+
+VERIFIED_LIMIT = 256
+"""How many verified versions are remembered; with 16 KiB of inline content each, 4 MiB."""
+
+MEMO_EXTENTS_LIMIT = 100
+"""The most extents of a version that is remembered."""
 
 _HASH_CONTEXT = b"sha256"
 _MANIFEST_HEAD = struct.Struct(">16s16s16sIQQQH")
@@ -52,6 +59,7 @@ class History:
         self._store = store
         self._clock = clock
         self._random_bytes = random_bytes
+        self._verified: Memo[VersionRow, Verified] = Memo(VERIFIED_LIMIT)
 
     def record(
         self,
@@ -182,6 +190,9 @@ class History:
         try:
             extents = versions.extents_of(tx, row.id)
             key = self._shares.epoch_key(tx, row.share_id, row.epoch)
+            known = self._verified.get(row)
+            if known is not None and (known.extents, known.key) == (extents, key):
+                return known
             digest = None
             if row.sha256_sealed is not None:
                 digest = key.records.unseal(row.sha256_sealed, _HASH_CONTEXT + row.id)
@@ -190,16 +201,20 @@ class History:
             raise _edited(row) from error
         if not right:
             raise _edited(row)
-        return Verified(row, digest, extents, key)
+        verified = Verified(row, digest, extents, key)
+        if len(extents) <= MEMO_EXTENTS_LIMIT:
+            self._verified.put(row, verified)
+        return verified
 
     def content(self, tx: Transaction, version: Verified) -> Content:
         """Return the content of a version; IntegrityError when a segment is missing."""
         row = version.row
         label = f"Share {row.share_id.hex()}, node {row.node_id.hex()}"
+        digest = "" if version.sha256 is None else version.sha256.hex()
         if row.inline_sealed is not None:
             try:
                 cipher = version.key.open_segment(row.id, row.inline_sealed[:HEADER_SIZE_BYTES])
-                return Content.of_bytes(unseal_whole(cipher, row.inline_sealed))
+                return Content.of_bytes(unseal_whole(cipher, row.inline_sealed), sha256=digest)
             except (IntegrityError, *_IMPOSSIBLE) as error:
                 raise IntegrityError(f"{label}: {error}") from error
         try:
@@ -216,7 +231,8 @@ class History:
         missing = {extent.segment_id for extent in version.extents} - sources.keys()
         if missing:
             raise IntegrityError(f"{label}: segment {missing.pop().hex()} is not in the catalog.")
-        return Content(row.size_bytes, ExtentMap(version.extents), sources, label=label)
+        extents = ExtentMap(version.extents)
+        return Content(row.size_bytes, extents, sources, label=label, sha256=digest)
 
 
 def _sealed_digest(key: EpochKey, version_id: bytes, sha256: bytes | None) -> bytes | None:

@@ -2,7 +2,7 @@
 
 Keys only: no segments, no rows (the wrapped keys come from the catalog and go back to it as
 bytes), no key file that holds more than one (``backends.keyfile``). FORMAT.md sections 1 and 5
-are the specification. Imports ``cryptography`` and the storage errors.
+are the specification. Imports ``cryptography``, the memo and the storage errors.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.keywrap import (
 )
 
 from backends.errors import IntegrityError, KeyUnavailableError
+from backends.memo import Memo
 
 RandomBytes = Callable[[int], bytes]
 """Returns that many bytes fit for keys, salts and ids (``os.urandom`` outside tests)."""
@@ -31,6 +32,9 @@ RandomBytes = Callable[[int], bytes]
 MASTER_KEY_SIZE_BYTES = 32
 MASTER_KEY_PREFIX = "SEALGATE-MASTER-KEY-1 "
 """What a line of a master key file begins with."""
+
+UNSEALED_NAMES_LIMIT = 16_384
+"""How many names of a share are remembered in clear: some 5 MiB of a process's memory."""
 
 _NAME_KEY_SIZE_BYTES = 64
 _NONCE_SIZE_BYTES = 12
@@ -160,10 +164,11 @@ def new_name_key(random_bytes: RandomBytes = os.urandom) -> bytes:
 class NameCipher:
     """Seals the names in one share so that equal names in one folder are found by index."""
 
-    __slots__ = ("_aead",)
+    __slots__ = ("_aead", "_unsealed")
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESSIV(key)
+        self._unsealed: Memo[tuple[bytes, bytes], str] = Memo(UNSEALED_NAMES_LIMIT)
 
     def seal(self, parent_id: bytes, name: str) -> bytes:
         """Return ``name`` (NFC, not empty) sealed for the folder ``parent_id``."""
@@ -171,12 +176,17 @@ class NameCipher:
 
     def unseal(self, parent_id: bytes, sealed: bytes) -> str:
         """Return the name; IntegrityError when it was edited or moved to another folder."""
+        known = self._unsealed.get((parent_id, sealed))
+        if known is not None:
+            return known
         try:
-            return self._aead.decrypt(sealed, [parent_id]).decode("utf-8")
+            name = self._aead.decrypt(sealed, [parent_id]).decode("utf-8")
         except (InvalidTag, ValueError, TypeError) as error:
             raise IntegrityError(
                 f"A name in folder {parent_id.hex()} does not verify: the catalog was edited."
             ) from error
+        self._unsealed.put((parent_id, sealed), name)
+        return name
 
 
 class RecordCipher:

@@ -20,9 +20,13 @@ from backends.catalog.versions import Dated, VersionRow
 from backends.errors import IntegrityError, LimitError
 from backends.extents import Extent
 from backends.keyring import Mac, StateCipher
+from backends.memo import Memo
 from gateway.model import Transaction
 
 DIGEST_MODULUS = 1 << 256
+
+CHECKED_ROWS_LIMIT = 4096
+"""How many verified rows of a share are remembered: some 3 MiB of a process's memory."""
 
 _STATE = struct.Struct(">32sQQI")
 _NODE = struct.Struct(">16s16s16sB16sQqqqHHH")
@@ -41,10 +45,12 @@ class State(NamedTuple):
 class RowSeal:
     """Makes and checks what vouches for the rows of one share. Thread-safe."""
 
-    __slots__ = ("_element", "_node", "_other", "_share_id", "_state")
+    __slots__ = ("_checked", "_element", "_node", "_other", "_share_id", "_state", "_stated")
 
     def __init__(self, share_id: bytes, name_key: bytes) -> None:
         self._share_id = share_id
+        self._checked: Memo[bytes, NodeRow] = Memo(CHECKED_ROWS_LIMIT)
+        self._stated: tuple[ShareRow, State] | None = None
         self._node = Mac(name_key, "node")
         self._other = Mac(name_key, "row")
         self._element = Mac(name_key, "element")
@@ -59,6 +65,8 @@ class RowSeal:
 
     def checked(self, row: NodeRow) -> NodeRow:
         """Return the row if its MAC is right; IntegrityError."""
+        if row == self._checked.get(row.mac):
+            return row
         try:
             right = self._node.verify(node_text(row), row.mac)
         except (struct.error, TypeError, AttributeError, ValueError):
@@ -68,6 +76,7 @@ class RowSeal:
                 f"Node {_hex(row.id)} of share {self._share_id.hex()} does not verify: its row in "
                 "the catalog was edited."
             )
+        self._checked.put(row.mac, row)
         return row
 
     def tag(self, purpose: bytes, *parts: bytes) -> bytes:
@@ -100,6 +109,8 @@ class RowSeal:
 
     def state_of(self, row: ShareRow) -> State:
         """Return the sealed state of the share; IntegrityError when the row does not match it."""
+        if self._stated is not None and self._stated[0] == row:
+            return self._stated[1]
         try:
             plain = self._state.unseal(row.state_sealed, self._place(row))
             digest, used_bytes, node_count, epoch = _STATE.unpack(plain)
@@ -107,7 +118,9 @@ class RowSeal:
             raise self._edited() from error
         if (used_bytes, node_count, epoch) != (row.used_bytes, row.node_count, row.epoch):
             raise self._edited()
-        return State(int.from_bytes(digest, "big"), used_bytes, node_count, epoch)
+        state = State(int.from_bytes(digest, "big"), used_bytes, node_count, epoch)
+        self._stated = (row, state)
+        return state
 
     def stated(self, row: ShareRow, state: State) -> ShareRow:
         """Return the share's row in ``state``, sealed."""

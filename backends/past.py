@@ -69,6 +69,12 @@ class Past:
             raise NotFoundError("The file has no such version; it may have been cleared away.")
         return self._history.verified(tx, row)
 
+    def forget(self, tx: Transaction, share: Share, file: NodeRow) -> None:
+        """Remove the current version of a file, for which the caller must then add another."""
+        doomed = [each for each in versions.dated(tx, file.id) if each.id == file.version_id]
+        with changes(tx, share.id, share.seal) as ledger:
+            ledger.remove_versions(doomed)
+
     # Trash
 
     def trash(self, tx: Transaction, share: Share) -> Iterator[Trashed]:

@@ -26,8 +26,8 @@ from backends.segment import (
 from backends.share import EpochKey
 from backends.strand import Strand
 
-WAITING_LIMIT_RUNS = 4
-"""How many full runs of an upload may wait to be sealed and written: 4 MiB."""
+WAITING_LIMIT_RUNS = 2
+"""How many full runs of an upload may wait to be sealed and written: 2 MiB."""
 
 
 class Run:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from backends.catalog import keys, nodes
 from backends.errors import KeyUnavailableError, NotFoundError
@@ -25,6 +26,7 @@ from backends.keyring import (
     new_name_key,
 )
 from backends.ledger import RowSeal, State
+from backends.memo import Memo
 from backends.segment import ID_SIZE_BYTES, SALT_SIZE_BYTES, SegmentCipher
 from gateway.model import Clock, Transaction
 
@@ -39,6 +41,9 @@ _ROOT_NAME = b"root"
 SYSTEM_PURPOSE = "system"
 NAME_PURPOSE = "names"
 EPOCH_PURPOSE = "epoch"
+
+OPENED_SEGMENTS_LIMIT = 256
+"""How many segments' ciphers an epoch key remembers."""
 
 EPOCH_LIMIT = 0xFFFFFFFF
 """The highest epoch: segment headers hold 32 bits of it."""
@@ -69,7 +74,7 @@ class ShareSettings:
 class EpochKey:
     """One share's key of one epoch, and everything that is sealed directly under it."""
 
-    __slots__ = ("_key", "epoch", "manifest_mac", "records", "share_id")
+    __slots__ = ("_key", "_opened", "epoch", "manifest_mac", "records", "share_id")
 
     def __init__(self, share_id: bytes, epoch: int, key: bytes) -> None:
         self.share_id = share_id
@@ -77,6 +82,7 @@ class EpochKey:
         self._key = key
         self.manifest_mac = Mac(key, "manifest")
         self.records = RecordCipher(key, "version")
+        self._opened: Memo[tuple[bytes, bytes], SegmentCipher] = Memo(OPENED_SEGMENTS_LIMIT)
 
     def new_segment(self, segment_id: bytes, random_bytes: RandomBytes) -> SegmentCipher:
         """Return the cipher for a new segment, under a salt never used before."""
@@ -85,7 +91,11 @@ class EpochKey:
 
     def open_segment(self, segment_id: bytes, header: bytes) -> SegmentCipher:
         """Return the cipher for a stored segment; IntegrityError when it is not that segment."""
-        return SegmentCipher.open(self._key, self.share_id, self.epoch, segment_id, header)
+        known = self._opened.get((segment_id, header))
+        if known is None:
+            known = SegmentCipher.open(self._key, self.share_id, self.epoch, segment_id, header)
+            self._opened.put((segment_id, header), known)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,8 @@ class Shares:
         Raises IntegrityError when its row was edited, unless ``checked`` is False: who looks for
         damage needs the keys all the same.
         """
+        if checked and not tx.writable and ("share", name) in tx.seen:
+            return cast(Share, tx.seen["share", name])
         settings = self._settings.get(name)
         row = keys.share_by_name(tx, name) if settings is not None else None
         if settings is None or row is None:
@@ -157,10 +169,15 @@ class Shares:
                 (each.epoch for each in keys.epochs_of(tx, row.id) if each.key_wrapped),
                 default=epoch,
             )
-        return Share(row, settings, names, records, seal, self.epoch_key(tx, row.id, epoch))
+        share = Share(row, settings, names, records, seal, self.epoch_key(tx, row.id, epoch))
+        if checked and not tx.writable:
+            tx.seen["share", name] = share
+        return share
 
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:
         """Return a share's key of one epoch; KeyUnavailableError when it was destroyed."""
+        if not tx.writable and (share_id, epoch) in tx.seen:
+            return cast(EpochKey, tx.seen[share_id, epoch])
         wrapped = keys.epoch_key(tx, share_id, epoch)
         if wrapped is None:
             self._epochs.pop((share_id, epoch), None)
@@ -174,6 +191,8 @@ class Shares:
             key = self._master(tx).unwrap(wrapped, EPOCH_PURPOSE, context)
             cached = (wrapped, EpochKey(share_id, epoch, key))
             self._epochs[share_id, epoch] = cached
+        if not tx.writable:
+            tx.seen[share_id, epoch] = cached[1]
         return cached[1]
 
     def create_missing(self, tx: Transaction, clock: Clock) -> list[str]:

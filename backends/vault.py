@@ -57,23 +57,17 @@ class Node:
 
     def info(self, properties: Mapping[PropertyName, str] | None = None) -> NodeInfo:
         """Return what the door tells about the node."""
-        return entry_info(self.path, self.row, properties)
-
-
-def entry_info(
-    path: VirtualPath, row: EntryRow | NodeRow, properties: Mapping[PropertyName, str] | None = None
-) -> NodeInfo:
-    """Return what the door tells about a node of a listing."""
-    return NodeInfo(
-        path=path,
-        kind=Kind.FOLDER if row.is_folder else Kind.FILE,
-        node_id=row.id.hex(),
-        version_id=row.version_id.hex(),
-        size_bytes=row.size_bytes,
-        created_us=row.created_us,
-        modified_us=row.modified_us,
-        properties=dict(properties or {}),
-    )
+        row = self.row
+        return NodeInfo(
+            path=self.path,
+            kind=Kind.FOLDER if row.is_folder else Kind.FILE,
+            node_id=row.id.hex(),
+            version_id=row.version_id.hex(),
+            size_bytes=row.size_bytes,
+            created_us=row.created_us,
+            modified_us=row.modified_us,
+            properties=dict(properties or {}),
+        )
 
 
 class Vault:
@@ -137,6 +131,13 @@ class Vault:
 
         Raises NotFoundError for an unknown share, NotAFolderError when a file stands in the way.
         """
+        if tx.writable:
+            return self._lineage(tx, path)
+        if path not in tx.seen:
+            tx.seen[path] = self._lineage(tx, path)
+        return list(tx.seen[path])
+
+    def _lineage(self, tx: Transaction, path: VirtualPath) -> list[Node]:
         share = self._shares.get(tx, path.share)
         row = nodes.by_id(tx, share.row.root_id)
         if row is None:
@@ -167,15 +168,36 @@ class Vault:
             return None
         return Node(share, found, VirtualPath((share.name, *reversed(parts))))
 
-    def entries(self, tx: Transaction, folder: Node) -> Iterator[tuple[str, EntryRow]]:
-        """Yield the name and the row of everything in the folder, in no order.
+    def entries(
+        self,
+        tx: Transaction,
+        folder: Node,
+        after: bytes,
+        count: int,
+        *,
+        properties: bool = False,
+        verified: bool = False,
+    ) -> list[tuple[str, EntryRow]]:
+        """Return name and row of up to ``count`` nodes in the folder, in the order of sealed names.
 
-        For listings, of which one may have 100,000: names verify, and a name that was carried to
-        another folder does not; sizes and times are checked when the node itself is looked at.
+        ``after``: the sealed name to begin behind. For listings, of which one may have 100,000:
+        names verify, and a name that was carried to another folder does not; sizes and times are
+        checked when the node itself is looked at, here only if ``verified``.
         """
-        unseal, folder_id = folder.share.names.unseal, folder.id
-        for row in nodes.entries(tx, folder_id):
-            yield unseal(folder_id, row.name_sealed), row
+        share, folder_id = folder.share, folder.id
+        rows = nodes.entries(tx, folder_id, after, count, with_properties=properties)
+        if verified:
+            for row in rows:
+                self._require_as_sealed(tx, share, row)
+        unseal = share.names.unseal
+        return [(unseal(folder_id, row.name_sealed), row) for row in rows]
+
+    @staticmethod
+    def _require_as_sealed(tx: Transaction, share: Share, row: EntryRow) -> None:
+        full = nodes.by_id(tx, row.id)
+        if full is None:
+            raise IntegrityError(f"Node {row.id.hex()} is not in the catalog any more.")
+        share.seal.checked(full)
 
     def children(self, tx: Transaction, folder: Node) -> Iterator[Node]:
         """Yield what the folder holds, every row verified, in no order."""
@@ -210,6 +232,11 @@ class Vault:
     def open_content(self, tx: Transaction, file: Node) -> Content:
         """Return the current content of a file, its manifest verified."""
         return self._history.content(tx, self._history.current(tx, file.row))
+
+    def sha256(self, tx: Transaction, file: Node) -> str:
+        """Return the hex SHA-256 of a file's current content; empty while it is not known."""
+        digest = self._history.current(tx, file.row).sha256
+        return "" if digest is None else digest.hex()
 
     def draft(self, share: Share, base: Content | None) -> Draft:
         """Return a new draft for a file of ``share``, beginning with ``base`` or empty."""
@@ -352,14 +379,10 @@ class Vault:
         """Return the node's dead properties."""
         return unpacked(node.share, node.id, nodes.properties_of(tx, node.id))
 
-    def properties_of_children(
-        self, tx: Transaction, folder: Node
-    ) -> dict[bytes, dict[PropertyName, str]]:
-        """Return the dead properties of those children that have any, by node id."""
-        return {
-            node_id: unpacked(folder.share, node_id, sealed)
-            for node_id, sealed in nodes.properties_of_children(tx, folder.id).items()
-        }
+    @staticmethod
+    def properties_of(folder: Node, row: EntryRow) -> dict[PropertyName, str]:
+        """Return the dead properties of an entry that was listed with them."""
+        return unpacked(folder.share, row.id, row.properties_sealed)
 
     def put_properties(
         self, tx: Transaction, node: Node, properties: Mapping[PropertyName, str]

@@ -60,7 +60,10 @@ def journal_ids(tx: Transaction) -> list[str]:
 
 def append(tx: Transaction, rows: Sequence[AuditRow]) -> None:
     """Append records."""
-    _INSERT.many(tx, [row._asdict() for row in rows])
+    if len(rows) == 1:
+        _INSERT.run(tx, **rows[0]._asdict())
+    else:
+        _INSERT.many(tx, [row._asdict() for row in rows])
 
 
 def last_of_journal(tx: Transaction, journal: str) -> AuditRow | None:

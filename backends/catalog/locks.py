@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from backends.catalog.nodes import has_child
 from backends.catalog.schema import locks, nodes
 from backends.catalog.statement import Command, Query, insert, parameter
 from gateway.model import Transaction
@@ -37,25 +38,43 @@ _ON_CHILDREN = Query(
     .where(nodes.c.parent_id == parameter("parent_id"), _LIVE)
 )
 _ANY = Query(sa.select(sa.literal_column("1")).where(_LIVE).limit(1))
-_BY_TOKEN = Query(sa.select(*_COLUMNS).where(_THIS))
-_BELOW = Query(
+# Everything above any lock, each folder once: most changes are to what no lock lies in.
+_IS_ABOVE_ANY = Query(
     sa.text(
         """
-        WITH RECURSIVE chain(token, id) AS (
-            SELECT token, node_id FROM locks WHERE expires_us > :now_us
+        WITH RECURSIVE above(id) AS (
+            SELECT node_id FROM locks WHERE expires_us > :now_us
             UNION
-            SELECT chain.token, nodes.parent_id FROM chain JOIN nodes ON nodes.id = chain.id
+            SELECT nodes.parent_id FROM above JOIN nodes ON nodes.id = above.id
         )
-        SELECT token FROM chain WHERE id = :node_id
+        SELECT 1 FROM above WHERE id = :node_id
+        """
+    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+)
+_LOCKED_BELOW = Query(
+    sa.text(
+        """
+        WITH RECURSIVE above(locked_id, id) AS (
+            SELECT node_id, node_id FROM locks WHERE expires_us > :now_us
+            UNION
+            SELECT above.locked_id, nodes.parent_id FROM above JOIN nodes ON nodes.id = above.id
+        )
+        SELECT locked_id FROM above WHERE id = :node_id
         """
     ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
 _COUNT_OF = Query(
     sa.select(sa.func.count()).where(locks.c.principal_id == parameter("principal_id"), _LIVE)
 )
+_HOLDERS = Query(
+    sa.select(locks.c.principal_id, sa.func.min(locks.c.principal_name))
+    .where(_LIVE)
+    .group_by(locks.c.principal_id)
+)
 _INSERT = insert(locks)
 _REFRESH = Command(locks.update().where(_THIS), "timeout_s", "expires_us")
 _REMOVE = Command(locks.delete().where(_THIS))
+_REMOVE_OF = Command(locks.delete().where(locks.c.principal_id == parameter("principal_id")))
 _REMOVE_EXPIRED = Command(locks.delete().where(locks.c.expires_us <= parameter("now_us")))
 
 
@@ -79,14 +98,23 @@ def on_children(tx: Transaction, parent_id: bytes, now_us: int) -> list[LockRow]
 
 
 def at_or_below(tx: Transaction, node_id: bytes, now_us: int) -> list[LockRow]:
-    """Return the live locks on the node and on everything below it."""
-    tokens = [row[0] for row in _BELOW.rows(tx, node_id=node_id, now_us=now_us)]
-    return [LockRow(*row) for token in tokens for row in _BY_TOKEN.rows(tx, this_token=token)]
+    """Return the live locks on the node and on everything below it, node by node."""
+    if not has_child(tx, node_id):
+        return on_nodes(tx, [node_id], now_us)
+    if _IS_ABOVE_ANY.first(tx, node_id=node_id, now_us=now_us) is None:
+        return []
+    locked = [row[0] for row in _LOCKED_BELOW.rows(tx, node_id=node_id, now_us=now_us)]
+    return on_nodes(tx, locked, now_us)
 
 
 def count_of(tx: Transaction, principal_id: str, now_us: int) -> int:
     """Return how many live locks the principal holds."""
     return int(_COUNT_OF.value(tx, principal_id=principal_id, now_us=now_us))
+
+
+def holders(tx: Transaction, now_us: int) -> dict[str, str]:
+    """Return who holds live locks: the display name by principal id."""
+    return dict(_HOLDERS.rows(tx, now_us=now_us))
 
 
 def insert_lock(tx: Transaction, row: LockRow) -> None:
@@ -102,6 +130,11 @@ def refresh(tx: Transaction, token: str, *, timeout_s: int, expires_us: int) -> 
 def remove(tx: Transaction, tokens: Sequence[str]) -> None:
     """Remove locks by token."""
     _REMOVE.many(tx, [{"this_token": token} for token in tokens])
+
+
+def remove_of(tx: Transaction, principal_id: str) -> int:
+    """Remove every lock of the principal; return how many."""
+    return _REMOVE_OF.run(tx, principal_id=principal_id)
 
 
 def remove_expired(tx: Transaction, now_us: int) -> int:

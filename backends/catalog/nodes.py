@@ -48,6 +48,7 @@ class EntryRow(NamedTuple):
     created_us: int
     modified_us: int
     created_by: str
+    properties_sealed: bytes | None
 
 
 _COLUMNS = tuple(nodes.c[name] for name in NodeRow._fields)
@@ -60,7 +61,14 @@ _BY_NAME = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _AT_NAME, _LIVE))
 _BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, _LIVE))
 _ANY_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS))
 _CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _LIVE))
-_ENTRIES = Query(sa.select(*(nodes.c[name] for name in EntryRow._fields)).where(_IN_FOLDER, _LIVE))
+_ENTRY_COLUMNS = tuple(nodes.c[name] for name in EntryRow._fields[:-1])
+_NEXT_NAMES = (_IN_FOLDER, _LIVE, nodes.c.name_sealed > parameter("after"))
+_ENTRIES = Query(
+    sa.select(*_ENTRY_COLUMNS, sa.null())
+    .where(*_NEXT_NAMES)
+    .order_by(nodes.c.name_sealed)
+    .limit(parameter("count"))
+)
 _HAS_CHILD = Query(sa.select(sa.literal_column("1")).where(_IN_FOLDER, _LIVE).limit(1))
 _OF_SHARE = Query(
     sa.select(*_COLUMNS)
@@ -110,10 +118,12 @@ _REMOVE = Command(nodes.delete().where(_THIS))
 
 _THESE = properties.c.node_id == parameter("node_id")
 _PROPERTIES = Query(sa.select(properties.c.properties_sealed).where(_THESE))
-_CHILD_PROPERTIES = Query(
-    sa.select(properties.c.node_id, properties.c.properties_sealed)
-    .join(nodes, nodes.c.id == properties.c.node_id)
-    .where(_IN_FOLDER, _LIVE)
+_ENTRIES_WITH_PROPERTIES = Query(
+    sa.select(*_ENTRY_COLUMNS, properties.c.properties_sealed)
+    .outerjoin(properties, nodes.c.id == properties.c.node_id)
+    .where(*_NEXT_NAMES)
+    .order_by(nodes.c.name_sealed)
+    .limit(parameter("count"))
 )
 _REMOVE_PROPERTIES = Command(properties.delete().where(_THESE))
 _INSERT_PROPERTIES = insert(properties)
@@ -165,9 +175,13 @@ def children(tx: Transaction, parent_id: bytes) -> list[NodeRow]:
     return [NodeRow(*row) for row in _CHILDREN.each(tx, parent_id=parent_id)]
 
 
-def entries(tx: Transaction, parent_id: bytes) -> Iterator[EntryRow]:
-    """Yield the live nodes of the folder as a listing shows them, in no order."""
-    return map(EntryRow._make, _ENTRIES.each(tx, parent_id=parent_id))
+def entries(
+    tx: Transaction, parent_id: bytes, after: bytes, count: int, *, with_properties: bool = False
+) -> list[EntryRow]:
+    """Return up to ``count`` live nodes of the folder, by sealed name from behind ``after`` on."""
+    query = _ENTRIES_WITH_PROPERTIES if with_properties else _ENTRIES
+    rows = query.rows(tx, parent_id=parent_id, after=after, count=count)
+    return list(map(EntryRow._make, rows))
 
 
 def has_child(tx: Transaction, parent_id: bytes) -> bool:
@@ -221,11 +235,6 @@ def properties_of(tx: Transaction, node_id: bytes) -> bytes | None:
     """Return the sealed properties of one node."""
     sealed: bytes | None = _PROPERTIES.value(tx, node_id=node_id)
     return sealed
-
-
-def properties_of_children(tx: Transaction, parent_id: bytes) -> dict[bytes, bytes]:
-    """Return the sealed properties of the folder's children that have any, by node id."""
-    return dict(_CHILD_PROPERTIES.rows(tx, parent_id=parent_id))
 
 
 def put_properties(tx: Transaction, node_id: bytes, sealed: bytes | None) -> None:

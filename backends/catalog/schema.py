@@ -194,6 +194,8 @@ locks = sa.Table(
     sa.Column("expires_us", sa.BigInteger, nullable=False, index=True),
 )
 
+sa.Index("locks_by_principal", locks.c.principal_id, locks.c.expires_us)
+
 sessions = sa.Table(
     "sessions",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -12,9 +12,13 @@ import sqlalchemy as sa
 from backends.catalog.schema import sessions
 from backends.catalog.statement import Command, Query, Row, insert, parameter
 from backends.keyring import Mac
+from backends.memo import Memo
 from gateway.model import Client, Factor, Principal, Session, Transaction, Wire
 
 FOREVER_US = 1 << 62
+
+KNOWN_LIMIT = 1024
+"""How many sessions' verified rows are remembered."""
 
 
 class SessionRow(NamedTuple):
@@ -45,6 +49,7 @@ _THIS = sessions.c.id == parameter("session_id")
 _BOUND = sessions.c.binding == parameter("tag")
 
 _BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, _LIVE))
+_ENDED_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, sessions.c.ended_us.is_not(None)))
 _BY_BINDING = Query(sa.select(*_COLUMNS).where(_BOUND))
 _ALL_LIVE = Query(sa.select(*_COLUMNS).where(_LIVE))
 _CONNECTIONS = Query(sa.select(sessions.c.connections).where(_THIS))
@@ -73,6 +78,13 @@ class BindingLike(Protocol):
         """Until when joining is possible; None: while the session lives."""
 
 
+class _Known(NamedTuple):
+    """What a MAC was right for, and the session that it is."""
+
+    fixed: tuple[object, ...]
+    session: Session
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """Has the shape of ``auth.session.BoundLike``."""
@@ -91,6 +103,7 @@ class SqlSessionStore:
 
     def __init__(self, mac: Mac) -> None:
         self._mac = mac
+        self._known: Memo[bytes, _Known] = Memo(KNOWN_LIMIT)
 
     def insert(self, tx: Transaction, session: Session, binding: BindingLike | None) -> None:
         tag, join_until_us = None, 0
@@ -121,13 +134,17 @@ class SqlSessionStore:
 
     def get(self, tx: Transaction, session_id: str) -> Session | None:
         row = self._sound(_BY_ID.first(tx, session_id=session_id))
-        return None if row is None else _session(row)
+        return None if row is None else self._session(row)
+
+    def ended(self, tx: Transaction, session_id: str) -> tuple[Session, str] | None:
+        row = self._sound(_ENDED_BY_ID.first(tx, session_id=session_id))
+        return None if row is None else (self._session(row), row.ended_reason or "")
 
     def bound(self, tx: Transaction, tag: bytes) -> Bound | None:
         row = self._sound(_BY_BINDING.first(tx, tag=tag))
         if row is None:
             return None
-        return Bound(_session(row), row.ended_us is None, row.join_until_us)
+        return Bound(self._session(row), row.ended_us is None, row.join_until_us)
 
     def count(self, tx: Transaction, session_id: str, change: int) -> int:
         _COUNT.run(tx, session_id=session_id, change=change)
@@ -150,7 +167,7 @@ class SqlSessionStore:
         for found in _ALL_LIVE.rows(tx):
             row = self._sound(found)
             if row is not None:
-                yield _session(row)
+                yield self._session(row)
 
     def set_principal(self, tx: Transaction, session: Session) -> None:
         row = self._sound(_BY_ID.first(tx, session_id=session.id))
@@ -172,11 +189,24 @@ class SqlSessionStore:
         if found is None:
             return None
         row = SessionRow(*found)
+        known = self._known.get(row.mac)
+        if known is not None and known.fixed == _fixed(row):
+            return row
         try:
             right = self._mac.verify(_text(row), row.mac)
         except (TypeError, ValueError):
             right = False
-        return row if right else None
+        if not right:
+            return None
+        self._known.put(row.mac, _Known(_fixed(row), _session(row)))
+        return row
+
+    def _session(self, row: SessionRow) -> Session:
+        """Return the session of a sound row."""
+        known = self._known.get(row.mac)
+        if known is None:
+            return _session(row)
+        return replace(known.session, last_active_us=row.last_active_us)
 
 
 def forget_ended(tx: Transaction, before_us: int) -> None:
@@ -184,9 +214,9 @@ def forget_ended(tx: Transaction, before_us: int) -> None:
     _FORGET.run(tx, before_us=before_us)
 
 
-def _text(row: SessionRow) -> bytes:
-    """Return what the MAC covers: everything but what changes with each use (FORMAT.md section 8)."""
-    fields = (
+def _fixed(row: SessionRow) -> tuple[object, ...]:
+    """Return everything but what changes with each use."""
+    return (
         row.id,
         row.principal_id,
         row.principal,
@@ -200,7 +230,11 @@ def _text(row: SessionRow) -> bytes:
         row.idle_timeout_s,
         row.ends_us,
     )
-    return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+def _text(row: SessionRow) -> bytes:
+    """Return what the MAC covers (FORMAT.md section 8)."""
+    return json.dumps(_fixed(row), ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
 def _principal_text(principal: Principal) -> str:

@@ -7,8 +7,8 @@ Values reach the database as parameters only. Nothing of what the tables mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +29,7 @@ class Tx:
     connection: Any
     dialect: Dialect
     writable: bool
+    seen: dict[Hashable, Any] = field(default_factory=dict)
 
 
 class _Statement:

@@ -38,9 +38,9 @@ Work = Callable[[Transaction], None]
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """One thread's record on its way into a shared commit."""
+    """One thread's records on their way into a shared commit."""
 
-    record: Record
+    records: tuple[Record, ...]
     work: Work | None
     done: bool = False
     error: BaseException | None = None
@@ -91,41 +91,30 @@ class Journal:
             self._head = self._tip
             self._broken = ""
 
-    def append(self, tx: Transaction, record: Record) -> None:
-        """Append ``record`` within the transaction that ``begin`` opened."""
-        before = self._tip or self._registered(tx)
-        entry = prepare(
-            record,
-            journal=self.id,
-            node=self._node,
-            before=before,
-            now_us=self._clock(),
-            salt=self._random_bytes(SALT_SIZE_BYTES),
-        )
-        rows.append(
-            tx,
-            [
-                rows.AuditRow(
-                    journal=self.id,
-                    seq=entry.link.seq,
-                    time_us=entry.link.time_us,
-                    body=entry.body,
-                    detail_sealed=self._cipher.seal(
-                        entry.detail, _context(self.id, entry.link.seq)
-                    ),
-                    hash=entry.link.hash,
-                )
-            ],
-        )
-        self._tip = entry.link
+    def append(self, tx: Transaction, *records: Record) -> None:
+        """Append ``records`` within the transaction that ``begin`` opened."""
+        tip = self._tip or self._registered(tx)
+        now_us, made = self._clock(), []
+        for record in records:
+            salt = self._random_bytes(SALT_SIZE_BYTES)
+            entry = prepare(
+                record, journal=self.id, node=self._node, before=tip, now_us=now_us, salt=salt
+            )
+            tip = entry.link
+            detail_sealed = self._cipher.seal(entry.detail, _context(self.id, tip.seq))
+            made.append(
+                rows.AuditRow(self.id, tip.seq, tip.time_us, entry.body, detail_sealed, tip.hash)
+            )
+        rows.append(tx, made)
+        self._tip = tip
 
-    def append_durably(self, record: Record, work: Work | None = None) -> None:
-        """Commit ``record``, and ``work`` in the same transaction, together with other threads'.
+    def append_durably(self, *records: Record, work: Work | None = None) -> None:
+        """Commit ``records``, and ``work`` in the same transaction, together with other threads'.
 
-        Raises AuditUnavailableError when it could not be committed. ``work`` must not fail for
+        Raises AuditUnavailableError when they could not be committed. ``work`` must not fail for
         reasons of its own: it would fail its whole batch.
         """
-        mine = _Waiting(record, work)
+        mine = _Waiting(records, work)
         with self._batch:
             self._waiting.append(mine)
             while self._leading and not mine.done:
@@ -162,8 +151,7 @@ class Journal:
             return
         try:
             with self.begin() as tx:
-                for record in held.values():
-                    self.append(tx, record)
+                self.append(tx, *held.values())
         except Exception as error:  # noqa: BLE001  else the thread ends and look-ups pile up
             self._broken = type(error).__name__
             log.error(
@@ -182,7 +170,7 @@ class Journal:
         self.flush()
 
     def _lead(self) -> None:
-        """Commit what waits (the leader's own record is in it), then let another thread lead."""
+        """Commit what waits (the leader's own records are in it), then let another thread lead."""
         with self._batch:
             batch = self._waiting[:BATCH_LIMIT]
             del self._waiting[:BATCH_LIMIT]
@@ -192,7 +180,7 @@ class Journal:
                 for waiting in batch:
                     if waiting.work is not None:
                         waiting.work(tx)
-                    self.append(tx, waiting.record)
+                self.append(tx, *(record for waiting in batch for record in waiting.records))
         except BaseException as failure:
             error = failure
             if not isinstance(failure, StorageError):

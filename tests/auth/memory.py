@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from auth.throttle import ThrottleState
 from auth.totp import Seed
@@ -15,6 +17,7 @@ class MemoryTransaction:
     """A transaction that can neither fail nor roll back."""
 
     writable: bool = True
+    seen: dict[Hashable, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends.catalog import versions
+from backends.catalog.statement import Tx
 from backends.errors import (
     KeyUnavailableError,
     LimitError,
@@ -211,18 +212,24 @@ def test_a_changed_folder_gets_a_new_time(world: World) -> None:
 
 
 def test_properties_are_replaced_as_a_whole_and_listed_with_the_children(world: World) -> None:
-    """Only children that have any are listed; none left removes the row."""
+    """What was put last is what there is; none left removes the row."""
     world.write("/docs/a", b"x")
     world.write("/docs/b", b"y")
+
+    def listed(tx: Tx) -> dict[str, dict[PropertyName, str]]:
+        folder = world.node(tx, "/docs")
+        rows = world.vault.entries(tx, folder, b"", 10, properties=True)
+        return {name: world.vault.properties_of(folder, row) for name, row in rows}
+
     with world.catalog.begin() as tx:
-        file, folder = world.node(tx, "/docs/a"), world.node(tx, "/docs")
+        file = world.node(tx, "/docs/a")
         world.vault.put_properties(tx, file, {COLOUR: "<c>red</c>", SIZE: "1"})
         world.vault.put_properties(tx, file, {COLOUR: "<c>blau ü</c>"})
         expected = {COLOUR: "<c>blau ü</c>"}
         assert world.vault.properties(tx, file) == expected
-        assert world.vault.properties_of_children(tx, folder) == {file.id: expected}
+        assert listed(tx) == {"a": expected, "b": {}}
         world.vault.put_properties(tx, file, {})
-        assert world.vault.properties_of_children(tx, folder) == {}
+        assert listed(tx) == {"a": {}, "b": {}}
 
 
 def test_properties_have_a_limit(world: World) -> None:

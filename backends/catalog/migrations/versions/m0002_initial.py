@@ -70,6 +70,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_locks_expires_us"), "locks", ["expires_us"], unique=False)
     op.create_index(op.f("ix_locks_node_id"), "locks", ["node_id"], unique=False)
+    op.create_index("locks_by_principal", "locks", ["principal_id", "expires_us"], unique=False)
     op.create_table(
         "meta",
         sa.Column("key", sa.Text(), nullable=False),
