@@ -1,7 +1,8 @@
 """Open files: what a protocol holds between open and close.
 
 A handle moves bytes and counts them; what opening, committing and closing mean for policy, locks
-and audit is the monitor's, which hands in the callbacks. Imports the vault's content classes.
+and audit is the monitor's, which hands in the callbacks. What the handles on one file share is in
+``gateway.open_file``. Imports the vault's errors.
 """
 
 from __future__ import annotations
@@ -9,27 +10,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Protocol
 
-from backends.draft import Draft
-from backends.errors import LengthMismatchError, StorageError, StorageUnavailableError
-from backends.room import Reservation
+from backends.errors import StorageError, StorageUnavailableError
 from gateway.model import NodeInfo
+from gateway.open_file import CLOSED, INCOMPLETE, OpenFile, Source, Target, Terms
+
+__all__ = ["OnClose", "ReadHandle", "Source", "Target", "Terms", "WriteDoor", "WriteHandle"]
 
 DELETED = "deleted"
-"""The end of a handle whose file was deleted through the same session."""
-
-
-class Source(Protocol):
-    """Something to read from: the content of a version, or a file that is being written."""
-
-    @property
-    def size_bytes(self) -> int:
-        """The plaintext size."""
-
-    def read_at(self, offset: int, size: int, /) -> bytes:
-        """Return up to ``size`` bytes from ``offset``; short only at the end."""
+"""The end of a handle whose file was deleted, or replaced by a rename, through its session."""
 
 
 class OnClose(Protocol):
@@ -67,6 +57,13 @@ class ReadHandle:
         """The plaintext size of the content."""
         return self._source.size_bytes
 
+    @property
+    def present_info(self) -> NodeInfo:
+        """What is known of the file now: it grows while its own session writes it."""
+        if isinstance(self._source, OpenFile):
+            return self._source.present_info
+        return self.info
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to ``size`` bytes from ``offset``; short only at the end of the file.
 
@@ -75,7 +72,7 @@ class ReadHandle:
         """
         self._pulse()
         if self._on_close is None:
-            raise StorageUnavailableError("The file was closed; open it again.")
+            raise StorageUnavailableError(CLOSED)
         try:
             data = self._source.read_at(offset, size)
         except StorageError as error:
@@ -85,6 +82,14 @@ class ReadHandle:
             self._sent_bytes += len(data)
         return data
 
+    def sync(self) -> None:
+        """Make durable what its own session is writing; what others read of a file is so already.
+
+        Raises what ``WriteHandle.sync`` does.
+        """
+        if isinstance(self._source, OpenFile):
+            self._source.sync()
+
     def close(self, *, complete: bool = True) -> None:
         """Write the closing record. Idempotent. ``complete`` False: the client was cut off."""
         with self._lock:
@@ -93,33 +98,11 @@ class ReadHandle:
             on_close(self._sent_bytes, complete=complete, error=self._error)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a write will be committed, by ids, so that renaming a folder above does no harm.
-
-    ``node_id`` is None while no file of that name existed when the handle was opened.
-    """
-
-    share: str
-    folder_id: bytes
-    name: str
-    node_id: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What must hold for a commit. ``base`` is a version id in hex, ``""``: absent, None: any."""
-
-    replace: bool
-    base: str | None
-    expected_size: int | None
-
-
 class WriteDoor(Protocol):
     """What the monitor does for a file that is being written.
 
-    Lock order: a handle's lock is taken before the journal's. So nothing that runs inside a
-    transaction may call a method of a handle that takes its lock.
+    Lock order: a file's lock is taken before the journal's. So nothing that runs inside a
+    transaction, a snapshot included, may call what takes it.
     """
 
     def pulse(self, handle: WriteHandle) -> None:
@@ -128,11 +111,11 @@ class WriteDoor(Protocol):
     def read_back(self, handle: WriteHandle) -> None:
         """Require and record the right to read what the file held before."""
 
-    def read_ended(self, handle: WriteHandle) -> None:
-        """Record how much of the old content left."""
+    def commit(self, handle: WriteHandle, *, goes_on: bool, syncs: bool) -> NodeInfo:
+        """Make the draft the current version, and have its file end, ``goes_on``, or fail.
 
-    def commit(self, handle: WriteHandle) -> NodeInfo:
-        """Make the draft the current version; discards it where that certainly did not happen."""
+        ``syncs``: the handle stays, and the version only until the file's next one.
+        """
 
     def aborted(self, handle: WriteHandle, reason: str) -> None:
         """Record that nothing came of it."""
@@ -143,63 +126,49 @@ class WriteDoor(Protocol):
     def suspend(self, handle: WriteHandle, reason: str) -> bool:
         """Keep what arrived for its uploader and record that; False: it cannot be kept."""
 
+    def ended(self, handle: WriteHandle) -> None:
+        """Show the handle no more; record how much of the old content left, if any could."""
+
 
 class WriteHandle:
-    """A file open for writing; nothing is visible to others before ``commit``. Thread-safe."""
+    """A file open for writing; nothing is visible to others before ``commit``. Thread-safe.
 
-    def __init__(
-        self,
-        door: WriteDoor,
-        info: NodeInfo,
-        draft: Draft,
-        target: Target,
-        terms: Terms,
-        *,
-        kept: bool,
-        resumes: bool = False,
-        credit_bytes: int = 0,
-    ) -> None:
-        """``kept``: the draft began with the present content, which needs the right to read.
+    Handles that one session of SFTP has on one path at a time share the file: each sees at once
+    what the others write and cut. The first ``commit`` makes all that was written so far the
+    current version, and the rest go on upon it. A handle that is aborted or suspended takes away
+    what it wrote only if it is the last. When a commit fails, the content is lost to all of them:
+    none can read, write or commit any more.
+    """
 
-        ``resumes``: with what had arrived of a cut-off upload. ``credit_bytes``: how much of what
-        the quota counts goes away when this is committed.
-        """
-        self.info = info
-        self.draft = draft
-        self.target = target
-        self.terms = terms
-        self.kept = kept
-        self.resumes = resumes
-        self.credit_bytes = credit_bytes
+    def __init__(self, door: WriteDoor, file: OpenFile) -> None:
+        """Hold ``file``; unless nobody else can do so yet, the caller has its lock."""
+        first = file.hold(self)
+        self.file = file
+        self.created = file.created
+        self.resumes = first and file.resumes
         self.pulsed_us = 0
         self.received_bytes = 0
         self.read_bytes = 0
-        self.modified_us: int | None = None
-        self.reservation: Reservation | None = None
-        self.changed = not resumes and not kept
-        self.created = not info.version_id
+        self.read_recorded = False
         self._door = door
-        self._read_recorded = False
-        self._lock = threading.RLock()
+        self._lock = file.lock
         self._result: NodeInfo | None = None
-        self._aborted = ""
-        self._unfit = False
+        self._ended = ""
+
+    @property
+    def target(self) -> Target:
+        """Where the file will be committed."""
+        return self.file.target
 
     @property
     def size_bytes(self) -> int:
         """The plaintext size of what would be committed."""
-        return self.draft.size_bytes
-
-    @property
-    def complete(self) -> bool:
-        """Whether as many bytes have arrived as were announced."""
-        return self.terms.expected_size in {None, self.size_bytes}
+        return self.file.size_bytes
 
     @property
     def present_info(self) -> NodeInfo:
         """What the writing session itself sees of the file."""
-        modified_us = self.info.modified_us if self.modified_us is None else self.modified_us
-        return replace(self.info, size_bytes=self.size_bytes, modified_us=modified_us)
+        return self.file.present_info
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Put ``data`` at ``offset``; a gap reads as zeros.
@@ -208,12 +177,13 @@ class WriteHandle:
         QuotaExceededError, SessionEndedError, DeniedError, StorageFullError.
         """
         with self._lock, self._unfit_by_errors():
-            announced = self.terms.expected_size
-            if announced is not None and offset + len(data) > announced:
-                raise LengthMismatchError("More bytes arrived than were announced.")
-            self.draft.write_at(offset, data)
+            self.file.write_at(offset, data)
             self.received_bytes += len(data)
-            self.changed = True
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Put ``data`` at the end, wherever that is by now. Raises what ``write_at`` does."""
+        with self._lock:
+            self.write_at(self.file.size_bytes, data)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return what the file would hold; DeniedError without the right to read the old content.
@@ -223,36 +193,54 @@ class WriteHandle:
         self._door.pulse(self)
         with self._lock:
             self._require_open()
-            if self.kept and not self._read_recorded:
+            if self.file.over:
+                raise StorageUnavailableError(INCOMPLETE)
+            if self.file.kept and not self.read_recorded:
                 self._door.read_back(self)
-                self._read_recorded = True
-            data = self.draft.read_at(offset, size)
+                self.read_recorded = True
+            data = self.file.read_at(offset, size)
             self.read_bytes += len(data)
             return data
 
     def truncate(self, size_bytes: int) -> None:
         """Cut the file, or extend it with zeros."""
         with self._lock, self._unfit_by_errors():
-            if size_bytes != self.draft.size_bytes:
-                self.draft.truncate(size_bytes)
-                self.changed = True
+            self.file.truncate(size_bytes)
 
     def set_modified(self, modified_us: int) -> None:
-        """Give the committed file this modification time. Takes no lock: see ``WriteDoor``."""
-        self.modified_us = modified_us
+        """Give the committed file this modification time. Waits for nobody: see ``WriteDoor``."""
+        self.file.set_modified(modified_us)
+
+    def sync(self) -> None:
+        """Make what the file holds so far its current version, durably, and go on.
+
+        A version that was made so gives way to the file's next one, unless somebody else has made
+        one in between. Where nothing has changed there is nothing to do. Raises what ``commit``
+        does, after which the content is lost.
+        """
+        with self._lock:
+            self._require_open()
+            self._door.pulse(self)
+            if self.file.unfit:
+                raise StorageUnavailableError(INCOMPLETE)
+            if self.file.changed or self.file.modified_us is not None:
+                self._door.commit(self, goes_on=True, syncs=True)
 
     def commit(self) -> NodeInfo:
         """Make the content the file's current version, durably, and return what it is then.
 
         Raises LengthMismatchError, ConflictError, LockedError, DeniedError, QuotaExceededError and
         whatever else refuses; the old content is then untouched and the handle is over. A file
-        that was deleted through the same session stays deleted.
+        that was deleted through the same session stays deleted. Where nothing has changed since
+        the file was opened or committed there is no new version.
         """
         with self._lock:
-            if self._result is not None or self._aborted == DELETED:
+            if self._result is None and self.file.deleted:
+                self._end(DELETED)
+            if self._result is not None or self._ended == DELETED:
                 return self._result or self.present_info
             self._require_open()
-            if self._unfit:
+            if self.file.unfit:
                 try:
                     self._door.pulse(self)
                 finally:
@@ -260,44 +248,47 @@ class WriteHandle:
                 raise StorageUnavailableError(
                     "A part of this file was not stored, so nothing of it is; write it again."
                 )
-            self._aborted = "failed"
             try:
-                self._result = self._door.commit(self)
+                goes_on = not self.file.has_one_holder
+                self._result = self._door.commit(self, goes_on=goes_on, syncs=False)
             finally:
-                self._end_reading()
+                self._end("committed")
             return self._result
 
     def abort(self, reason: str = "aborted") -> None:
         """Drop what was written and record that. Idempotent; after ``commit`` a no-op."""
         with self._lock:
-            if self._result is not None or self._aborted:
+            if self._ended or self.file.deleted:
+                self._end(DELETED)
                 return
-            self._aborted = reason
             try:
-                self.draft.discard()
+                if self.file.has_one_holder:
+                    self.file.drop()
             finally:
-                self._door.aborted(self, reason)
-                self._end_reading()
+                try:
+                    self._door.aborted(self, reason)
+                finally:
+                    self._end(reason)
 
     def suspend(self, reason: str) -> None:
         """Keep what arrived, for its uploader alone, to be continued; else as ``abort``."""
         with self._lock:
-            if self._result is not None or self._aborted:
+            file = self.file
+            began = file.received and not file.kept and not file.committed and not file.over
+            mine = not self._ended and file.has_one_holder
+            if mine and began and self._door.suspend(self, reason):
+                file.keep()
+                self._end(reason)
                 return
-            if not self.kept and self.received_bytes and self._door.suspend(self, reason):
-                self._aborted = reason
-                self._end_reading()
-                return
-        self.abort(reason)
+            self.abort(reason)
 
     def forget(self) -> None:
         """Drop what was written because its file was deleted; that operation has the record."""
         with self._lock:
-            if self._result is None and not self._aborted:
-                self._aborted = DELETED
-                self.draft.discard()
+            if not self._ended and not self.file.over:
+                self.file.drop(deleted=True)
                 self._door.forgotten(self)
-                self._end_reading()
+            self._end(DELETED)
 
     @contextlib.contextmanager
     def _unfit_by_errors(self) -> Iterator[None]:
@@ -308,22 +299,21 @@ class WriteHandle:
         self._require_open()
         try:
             self._door.pulse(self)
-            if self._unfit:
-                raise StorageUnavailableError(  # noqa: TRY301  as the door's own refusals
-                    "An earlier part of this file was not stored; write the file again."
-                )
+            if self.file.unfit:
+                raise StorageUnavailableError(INCOMPLETE)  # noqa: TRY301  as the door's refusals
             yield
         except BaseException:
-            self._unfit = True
+            self.file.unfit = True
             # The next try is told anew why it cannot go on.
             self.pulsed_us = 0
             raise
 
-    def _end_reading(self) -> None:
-        if self._read_recorded:
-            self._read_recorded = False
-            self._door.read_ended(self)
+    def _end(self, reason: str) -> None:
+        if not self._ended:
+            self._ended = reason
+            self.file.leave(self)
+            self._door.ended(self)
 
     def _require_open(self) -> None:
-        if self._aborted or self._result is not None:
-            raise StorageUnavailableError("The file was closed; open it again.")
+        if self._ended or (self.file.over and not self.file.unfit):
+            raise StorageUnavailableError(CLOSED)

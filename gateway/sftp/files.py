@@ -145,10 +145,15 @@ class VirtualFiles(asyncssh.SFTPServer):
         """Write at ``offset``, or at the end of a file that is open for appending."""
         file = _writable(file_obj)
         if file.plan.append:
-            offset = file.handle.size_bytes
-        _check_offset(offset + len(data))
-        await self._workers.door(file.handle.write_at, offset, data)
+            await self._workers.door(file.handle.append, data)
+        else:
+            _check_offset(offset + len(data))
+            await self._workers.door(file.handle.write_at, offset, data)
         return len(data)
+
+    async def fsync(self, file_obj: object) -> None:
+        """Make what was written to a file so far durable, which makes it the current version."""
+        await self._workers.door(cast(Reading | Writing, file_obj).handle.sync)
 
     # Attributes
 
@@ -162,9 +167,7 @@ class VirtualFiles(asyncssh.SFTPServer):
 
     async def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
         """Return the attributes of an open file, its size as written so far."""
-        if isinstance(file_obj, Writing):
-            return node_attributes(file_obj.handle.present_info)
-        return node_attributes(cast(Reading, file_obj).handle.info)
+        return node_attributes(cast(Reading | Writing, file_obj).handle.present_info)
 
     async def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Set size and modification time; mode, user and group are accepted and ignored."""
@@ -288,13 +291,6 @@ class VirtualFiles(asyncssh.SFTPServer):
     async def unlock(self, file_obj: object, offset: int, length: int) -> NoReturn:
         """Refuse: see ``lock``."""
         raise asyncssh.SFTPOpUnsupported("Byte ranges cannot be locked.")
-
-    async def fsync(self, file_obj: object) -> NoReturn:
-        """Refuse: content becomes durable when the file is closed, and a yes would be a lie.
-
-        The extension is not announced, so sshfs and OpenSSH do not ask.
-        """
-        raise asyncssh.SFTPOpUnsupported("A file is stored durably when it is closed.")
 
     # Presentation, and the hooks by which the stock server reaches the host
 

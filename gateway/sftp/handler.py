@@ -66,6 +66,7 @@ _SERVED: frozenset[int | bytes] = frozenset(
         b"posix-rename@openssh.com",
         b"statvfs@openssh.com",
         b"fstatvfs@openssh.com",
+        b"fsync@openssh.com",
         b"lsetstat@openssh.com",
         b"limits@openssh.com",
         b"copy-data",
@@ -101,12 +102,13 @@ def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
 class FilesHandler(SFTPServerHandler):
     """The server's side of one ``sftp`` channel."""
 
-    # fsync is not announced: see VirtualFiles.fsync. Neither are links and the stock server's
-    # ranges@asyncssh.com, which asks a file object for a descriptor of the host.
+    # Not announced: links, and the stock server's ranges@asyncssh.com, which asks a file object
+    # for a descriptor of the host.
     _extensions: list[tuple[bytes, bytes]] = [  # noqa: RUF012  the library's own shape
         (b"posix-rename@openssh.com", b"1"),
         (b"statvfs@openssh.com", b"2"),
         (b"fstatvfs@openssh.com", b"2"),
+        (b"fsync@openssh.com", b"1"),
         (b"lsetstat@openssh.com", b"1"),
         (b"limits@openssh.com", b"1"),
         (b"copy-data", b"1"),

@@ -6,11 +6,12 @@ relies on, so that the front end can be tested alone.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from auth.errors import LoginRefusedError
@@ -21,7 +22,6 @@ from backends.errors import (
     NotEmptyError,
     NotFoundError,
     ParentMissingError,
-    QuotaExceededError,
 )
 from gateway.errors import DeniedError, SessionEndedError
 from gateway.model import (
@@ -37,6 +37,7 @@ from gateway.model import (
     Wire,
 )
 from gateway.paths import VirtualPath
+from tests.sftp.fake_files import QUOTA_BYTES, FakeFile, FakeReading, FakeWriting
 
 if TYPE_CHECKING:
     from gateway.handles import ReadHandle, WriteHandle
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 PASSWORD = "correct horse"
 CODE = "123456"
-QUOTA_BYTES = 64 * 1024 * 1024
 START_US = 1_700_000_000 * SECOND_US
 
 
@@ -94,7 +94,7 @@ class FakeMonitor:
     open_writers: int = 0
     waiting: int = 0
     most_waiting: int = 0
-    drafts: dict[tuple[str, VirtualPath], FakeWriting] = field(default_factory=dict)
+    drafts: dict[tuple[str, VirtualPath], FakeFile] = field(default_factory=dict)
     fault: Callable[[str], None] = lambda _operation: None
     login_gate: threading.Event = field(default_factory=threading.Event)
     mutex: threading.RLock = field(default_factory=threading.RLock)
@@ -191,7 +191,7 @@ class FakeMonitor:
             if held is None or held.over(self.clock()):
                 raise SessionEndedError("idle")
             if activity:
-                self.sessions[session.id] = replace(held, last_active_us=self.clock())
+                self.sessions[session.id] = dataclasses.replace(held, last_active_us=self.clock())
         self.fault(operation)
 
 
@@ -203,14 +203,16 @@ class FakeDoor:
     session: Session
 
     def _node(self, path: VirtualPath) -> Node:
-        draft = self.monitor.drafts.get((self.session.id, path))
+        draft = self._draft(path)
         if draft is not None:
-            when = draft.present_info.modified_us
-            return Node(bytes(draft.content), when)
+            return Node(bytes(draft.content), draft.present_info.modified_us)
         found = self.monitor.tree.get(path)
         if found is None:
             raise NotFoundError("No such file or folder.")
         return found
+
+    def _draft(self, path: VirtualPath) -> FakeFile | None:
+        return self.monitor.drafts.get((self.session.id, path))
 
     def _info(self, path: VirtualPath) -> NodeInfo:
         node = self._node(path)
@@ -219,9 +221,9 @@ class FakeDoor:
         return NodeInfo(path, kind, size_bytes=size, modified_us=node.modified_us)
 
     def _children(self, path: VirtualPath) -> list[VirtualPath]:
-        return sorted(
-            (one for one in self.monitor.tree if one != path and one.parent == path), key=str
-        )
+        drafts = [one for session, one in self.monitor.drafts if session == self.session.id]
+        known = {*self.monitor.tree, *drafts}
+        return sorted((one for one in known if one != path and one.parent == path), key=str)
 
     def _room(self, path: VirtualPath) -> None:
         parent = self.monitor.tree.get(path.parent)
@@ -246,31 +248,37 @@ class FakeDoor:
         info = self._info(path)
         if info.is_folder:
             raise IsAFolderError("A folder cannot be read.")
-        content = self._node(path).content
-        assert content is not None
-        return cast("ReadHandle", FakeReading(self, info, content))
+        draft = self._draft(path)
+        if draft is None:
+            content = self._node(path).content
+            assert content is not None
+            draft = FakeFile(info, bytearray(content))
+        return cast("ReadHandle", FakeReading(self, info, draft))
 
     def open_write(
         self, path: VirtualPath, *, create: bool = True, replace: bool = True, keep: bool = False
     ) -> WriteHandle:
         self.monitor.touch(self.session, "open_write")
-        present = self.monitor.tree.get(path)
-        if present is None:
+        present, draft = self.monitor.tree.get(path), self._draft(path)
+        if draft is not None and draft.unfit:
+            draft = None
+        if present is None and draft is None:
             if not create:
                 raise NotFoundError("No such file.")
             self._room(path)
-            info = NodeInfo(path, Kind.FILE, modified_us=self.monitor.clock())
-            return cast(
-                "WriteHandle", FakeWriting(self, info, bytearray(), created=True, kept=keep)
-            )
-        if present.content is None:
-            raise IsAFolderError("A folder cannot be written.")
-        if not replace:
+        elif not replace:
             raise AlreadyExistsError("The file exists.")
-        content = bytearray(present.content if keep else b"")
-        return cast(
-            "WriteHandle", FakeWriting(self, self._info(path), content, created=False, kept=keep)
-        )
+        elif present is not None and present.content is None:
+            raise IsAFolderError("A folder cannot be written.")
+        if draft is None:
+            content = present.content if present is not None and keep else b""
+            info = NodeInfo(path, Kind.FILE, modified_us=self.monitor.clock())
+            info = info if present is None else self._info(path)
+            draft = FakeFile(info, bytearray(content or b""), changed=present is None or not keep)
+            self.monitor.drafts[self.session.id, path] = draft
+        elif not keep:
+            draft.truncate(0)
+        return cast("WriteHandle", FakeWriting(self, draft))
 
     def mkdir(self, path: VirtualPath) -> NodeInfo:
         self.monitor.touch(self.session, "mkdir")
@@ -289,121 +297,40 @@ class FakeDoor:
             raise NotAFolderError("no") if kind is Kind.FOLDER else IsAFolderError("no")
         if only_empty and self._children(path):
             raise NotEmptyError("The folder is not empty.")
-        del self.monitor.tree[path]
+        self.monitor.tree.pop(path, None)
+        draft = self.monitor.drafts.pop((self.session.id, path), None)
+        if draft is not None:
+            draft.deleted = True
 
     def move(self, source: VirtualPath, target: VirtualPath, *, replace: bool = False) -> bool:
         self.monitor.touch(self.session, "move")
         self._node(source)
-        present = target in self.monitor.tree
+        present = target in self.monitor.tree or self._draft(target) is not None
         if present and not replace:
             raise AlreadyExistsError("The name is taken.")
         self._room(target)
+        replaced = self.monitor.drafts.pop((self.session.id, target), None)
+        if replaced is not None:
+            replaced.deleted = True
         for path in [one for one in self.monitor.tree if one.is_within(source)]:
             self.monitor.tree[path.rebased(source, target)] = self.monitor.tree.pop(path)
+        for session, path in list(self.monitor.drafts):
+            if session == self.session.id and path.is_within(source):
+                moved = path.rebased(source, target)
+                draft = self.monitor.drafts.pop((session, path))
+                draft.info = dataclasses.replace(draft.info, path=moved)
+                self.monitor.drafts[session, moved] = draft
         return not present
 
     def set_times(self, path: VirtualPath, *, modified_us: int) -> None:
         self.monitor.touch(self.session, "set_times")
-        self._node(path).modified_us = modified_us
+        draft = self._draft(path)
+        if draft is not None:
+            draft.modified_us = modified_us
+        else:
+            self._node(path).modified_us = modified_us
 
     def usage(self, path: VirtualPath) -> Usage:
         self.monitor.touch(self.session, "usage", activity=False)
         used = sum(len(node.content or b"") for node in self.monitor.tree.values())
         return Usage(used, 10 * QUOTA_BYTES, QUOTA_BYTES, len(self.monitor.tree))
-
-
-@dataclass(slots=True)
-class FakeReading:
-    """A ``gateway.handles.ReadHandle``."""
-
-    door: FakeDoor
-    info: NodeInfo
-    content: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.content)
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        self.door.monitor.touch(self.door.session, "read")
-        return self.content[offset : offset + size]
-
-    def close(self, *, complete: bool = True) -> None:
-        self.door.monitor.events.append(("close", "complete" if complete else "cut"))
-
-
-@dataclass(slots=True)
-class FakeWriting:
-    """A ``gateway.handles.WriteHandle``."""
-
-    door: FakeDoor
-    info: NodeInfo
-    content: bytearray
-    created: bool
-    kept: bool
-    modified_us: int | None = None
-    over: bool = False
-    changed: bool = False
-    resumes: bool = False
-
-    def __post_init__(self) -> None:
-        self.changed = self.created or not self.kept
-        self.door.monitor.open_writers += 1
-        self.door.monitor.drafts[self.door.session.id, self.info.path] = self
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.content)
-
-    @property
-    def present_info(self) -> NodeInfo:
-        when = self.info.modified_us if self.modified_us is None else self.modified_us
-        return replace(self.info, size_bytes=self.size_bytes, modified_us=when)
-
-    def _grow(self, size_bytes: int) -> None:
-        if size_bytes > QUOTA_BYTES:
-            raise QuotaExceededError("The share's quota does not hold that much more.")
-        if size_bytes > len(self.content):
-            self.content.extend(bytes(size_bytes - len(self.content)))
-
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        self.door.monitor.touch(self.door.session, "write")
-        self._grow(offset + len(data))
-        self.changed = True
-        self.content[offset : offset + len(data)] = data
-        self.door.monitor.events.append(("write", str(self.info.path)))
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        return bytes(self.content[offset : offset + size])
-
-    def truncate(self, size_bytes: int) -> None:
-        self.door.monitor.touch(self.door.session, "truncate")
-        self._grow(size_bytes)
-        self.changed = True
-        del self.content[size_bytes:]
-
-    def set_modified(self, modified_us: int) -> None:
-        self.modified_us = modified_us
-
-    def commit(self) -> NodeInfo:
-        self.door.monitor.touch(self.door.session, "commit")
-        self._close("commit" if self.changed else "unchanged", str(self.info.path))
-        if self.changed:
-            self.door.monitor.put(str(self.info.path), bytes(self.content))
-        if self.modified_us is not None:
-            self.door.monitor.tree[self.info.path].modified_us = self.modified_us
-        return self.door._info(self.info.path)
-
-    def abort(self, reason: str = "aborted") -> None:
-        if not self.over:
-            self._close("abort", reason)
-
-    def suspend(self, reason: str) -> None:
-        if not self.over:
-            self._close("suspend", reason)
-
-    def _close(self, event: str, detail: str) -> None:
-        self.over = True
-        self.door.monitor.open_writers -= 1
-        self.door.monitor.drafts.pop((self.door.session.id, self.info.path), None)
-        self.door.monitor.events.append((event, detail))

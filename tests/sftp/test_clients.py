@@ -77,3 +77,4 @@ def test_sshfs_mounts_and_edits_in_place(listener: Listener, tmp_path: Path) -> 
     finally:
         subprocess.run(["fusermount3", "-u", str(mount)], check=True, timeout=LIMIT_S)
     assert listener.monitor.content("/share/b") == b"0123xy67"
+    assert ("sync", "/share/a") in listener.monitor.events

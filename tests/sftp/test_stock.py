@@ -111,7 +111,6 @@ def test_stock_offers_extensions_that_reach_the_host() -> None:
     assert b"ranges@asyncssh.com" in stock
     ours = {name for name, _ in FilesHandler._extensions}
     assert b"ranges@asyncssh.com" not in ours
-    assert b"fsync@openssh.com" not in ours
     served = {name for name in FilesHandler._packet_handlers if isinstance(name, bytes)}
     assert ours == served
 

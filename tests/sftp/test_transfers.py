@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 
 from tests.sftp.conftest import ORDINARY, Listener
-from tests.sftp.fake_door import QUOTA_BYTES
+from tests.sftp.fake_files import QUOTA_BYTES
 from tests.support.users import until
 
 
@@ -277,8 +277,8 @@ def test_names_that_no_node_can_have_are_refused(listener: Listener, name: bytes
     assert len(listener.monitor.tree) == 2
 
 
-def test_links_locks_and_fsync_are_unsupported(listener: Listener) -> None:
-    """What the tree does not have is refused, and fsync is not promised."""
+def test_links_are_unsupported(listener: Listener) -> None:
+    """What the tree does not have is refused."""
     listener.monitor.put("/share/a", b"1")
 
     async def go() -> None:
@@ -290,9 +290,6 @@ def test_links_locks_and_fsync_are_unsupported(listener: Listener) -> None:
             ):
                 with pytest.raises(asyncssh.SFTPOpUnsupported):
                     await refused
-            async with sftp.open("/share/a", "rb+") as file:
-                with pytest.raises(asyncssh.SFTPOpUnsupported):
-                    await file.fsync()
 
     asyncio.run(go())
 
