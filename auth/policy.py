@@ -76,6 +76,7 @@ class Group:
     wires: frozenset[Wire] = frozenset({Wire.WEBDAV, Wire.SFTP})
     idle_timeout_s: int = 900
     session_timeout_s: int = 43_200
+    lock_timeout_s: int = 3600
     second_factor: bool = True
     networks: tuple[Network, ...] = ()
     hours: tuple[Hours, ...] = ()
@@ -237,6 +238,14 @@ def limits(policy: Policy, principal: Principal, situation: Situation) -> Limits
         key_only=not second_factor,
         groups=tuple(group.name for group in groups if not obstacle(group, situation)),
     )
+
+
+def lock_timeout_s(policy: Policy, principal: Principal) -> int:
+    """Return the longest that a lock of ``principal`` lives without a refresh, in seconds.
+
+    The strictest of all its groups; 0 for whom no group knows.
+    """
+    return min((group.lock_timeout_s for group in groups_of(policy, principal)), default=0)
 
 
 def groups_of(policy: Policy, principal: Principal) -> tuple[Group, ...]:

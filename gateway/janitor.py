@@ -17,7 +17,7 @@ from auth.errors import AuthError, DirectoryUnavailableError
 from backends.catalog import journal, locks
 from backends.catalog import sessions as session_rows
 from gateway.app import Gateway
-from gateway.audit.record import session_record
+from gateway.audit.record import Record, session_record
 from gateway.care.rounds import Rounds
 from gateway.errors import SealgateError
 from gateway.model import SECOND_US, Outcome, Session
@@ -87,11 +87,12 @@ class Janitor:
             log.error("janitor: %s failed with %s", what, type(error).__name__)
 
     def recheck_accounts(self) -> None:
-        """End the sessions of accounts that are gone or disabled; refresh group memberships."""
+        """End the sessions and locks of accounts that are gone or disabled; refresh memberships."""
         gateway = self._gateway
         with gateway.catalog.snapshot() as tx:
             sessions = gateway.sessions.live(tx)
-        by_principal: dict[str, list[Session]] = {}
+            holders = locks.holders(tx, gateway.clock())
+        by_principal: dict[str, list[Session]] = {holder: [] for holder in holders}
         for session in sessions:
             by_principal.setdefault(session.principal.id, []).append(session)
         for principal_id, living in by_principal.items():
@@ -107,6 +108,8 @@ class Janitor:
             if account is None or not account.enabled:
                 for session in living:
                     gateway.login.log_off(session, ACCOUNT_GONE, Outcome.EXPIRED)
+                if principal_id in holders:
+                    self._drop_locks(principal_id, holders[principal_id])
                 continue
             principal = principal_of(account)
             changed = [session for session in living if session.principal != principal]
@@ -117,6 +120,22 @@ class Janitor:
                         gateway.sessions.set_principal(tx, fresh)
                         record = session_record("groups_changed", Outcome.OK, fresh)
                         gateway.journal.append(tx, record)
+
+    def _drop_locks(self, principal_id: str, name: str) -> None:
+        """Remove the locks of an account that is gone, which nobody could give back."""
+        with self._gateway.journal.begin() as tx:
+            count = locks.remove_of(tx, principal_id)
+            if not count:
+                return
+            record = Record(
+                action="unlock",
+                outcome=Outcome.EXPIRED,
+                principal_id=principal_id,
+                principal_name=name,
+                rule=ACCOUNT_GONE,
+                count=count,
+            )
+            self._gateway.journal.append(tx, record)
 
     def checkpoint(self) -> None:
         """Make a checkpoint now."""

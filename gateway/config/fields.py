@@ -184,6 +184,7 @@ Retention = Annotated[int, FromText(_lasting("0s", "36500d"), "90d")]
 """How long something is kept, in seconds; 0 is not at all."""
 ScrubTime = Annotated[int, FromText(_lasting("1d", "365d"), "30d")]
 SessionTime = Annotated[int, FromText(_lasting("1s", "30d"), "12h")]
+LockTime = Annotated[int, FromText(_lasting("1m", "1d"), "1h")]
 ShortTime = Annotated[int, FromText(_lasting("1s", "10m"), "30s")]
 ServerTime = Annotated[int, FromText(_lasting("1s", "60s"), "5s")]
 JoinTime = Annotated[int, FromText(_lasting("0s", "10m"), "60s")]

@@ -29,6 +29,7 @@ from gateway.config.fields import (
     JoinTime,
     LdapGroups,
     Line,
+    LockTime,
     Networks,
     PatternText,
     PublicUrl,
@@ -183,6 +184,9 @@ class GroupConfig(Section):
     """A session with nothing done for this long ends. The strictest of a user's groups wins."""
     session_timeout_s: SessionTime = Field(default=43_200, alias="session_timeout")
     """A session ends after this long, whatever is done. The strictest of a user's groups wins."""
+    lock_timeout_s: LockTime = Field(default=3600, alias="lock_timeout")
+    """A WebDAV lock runs out after this long unless its holder renews it, whatever the client asks
+    for. The strictest of a user's groups wins."""
     second_factor: Annotated[
         Literal["required", "none"], FromText(one_of("required", "none"), "required")
     ] = "required"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from auth.policy import lock_timeout_s, visible_shares
 from backends.catalog import locks
 from backends.catalog.locks import LockRow
 from backends.errors import LimitError, NotFoundError
 from backends.vault import Node
 from gateway import locking
-from gateway.errors import LockTokenError
+from gateway.errors import LockHolderError, LockLimitError, LockTokenError
 from gateway.model import SECOND_US, Action, LockInfo
 from gateway.operations.operation import Operation
 from gateway.paths import VirtualPath
@@ -37,13 +38,17 @@ def take(
         lineage.append(_empty_file(op, path, lineage))
     node = lineage[-1]
     op.concerns(node)
-    rows = locking.covering(op.tx, lineage, op.now_us, membership=False)
     if depth_infinity:
-        rows += locks.at_or_below(op.tx, node.id, op.now_us)
-    locking.require_compatible(rows, exclusive=exclusive)
+        op.allow_below(Action.LOCK, node)
+    if not created:
+        op.require_condition()
+    _require_compatible(op, lineage, exclusive=exclusive, depth_infinity=depth_infinity)
     if locks.count_of(op.tx, op.principal_id, op.now_us) >= locking.LOCK_LIMIT:
-        raise LimitError(f"You hold {locking.LOCK_LIMIT} locks already; close some files first.")
-    timeout_s = min(max(timeout_s, 1), locking.TIMEOUT_LIMIT_S)
+        raise LockLimitError(
+            f"You hold {locking.LOCK_LIMIT} locks already; close some files, or wait until they "
+            "run out."
+        )
+    timeout_s = _granted_s(op, timeout_s)
     token = new_token()
     row = LockRow(
         token=token,
@@ -64,7 +69,8 @@ def refresh(op: Operation, path: VirtualPath, token: str, *, timeout_s: int) -> 
     """Give one of the principal's own locks a new end."""
     op.allow(Action.LOCK, path)
     row, node = _own_lock(op, path, token)
-    timeout_s = min(max(timeout_s, 1), locking.TIMEOUT_LIMIT_S)
+    op.require_condition()
+    timeout_s = _granted_s(op, timeout_s)
     expires_us = op.now_us + timeout_s * SECOND_US
     locks.refresh(op.tx, token, timeout_s=timeout_s, expires_us=expires_us)
     refreshed = row._replace(timeout_s=timeout_s, expires_us=expires_us)
@@ -75,47 +81,97 @@ def give_back(op: Operation, path: VirtualPath, token: str) -> None:
     """Remove one of the principal's own locks."""
     op.allow(Action.LOCK, path)
     _own_lock(op, path, token)
+    op.require_condition()
     locks.remove(op.tx, [token])
 
 
 def tell(op: Operation, path: VirtualPath, *, below: bool) -> list[LockInfo]:
     """Return the locks that cover the node, and with ``below`` those on its children."""
-    node = None if path.is_root else op.find(path)
+    lineage = op.lineage(path)
+    node = op.at_end(lineage, path)
     own = node is not None and node.row.created_by == op.principal_id
     op.allow_stat(path, own=own)
-    if node is None or not locks.any_live(op.tx, op.now_us):
+    if node is not None:
+        op.concerns(node)
+    if not locks.any_live(op.tx, op.now_us):
         return []
-    op.concerns(node)
-    lineage = {each.id: each for each in op.lineage(path)}
-    rows = locking.covering(op.tx, list(lineage.values()), op.now_us, membership=False)
-    if below and node.is_folder:
-        on_children = locks.on_children(op.tx, node.id, op.now_us)
-        if on_children:
-            children = {each.id: each for each in op.vault.children(op.tx, node)}
-            shown = {node_id: each for node_id, each in children.items() if op.shows(each)}
-            lineage |= shown
-            rows += [row for row in on_children if row.node_id in shown]
+    places = {each.id: each for each in lineage}
+    found: list[tuple[LockRow, Node]] = []
+    if node is not None:
+        rows = locking.covering(op.tx, lineage, op.now_us)
+        found = [(row, places[row.node_id]) for row in rows]
+    if below:
+        found += _on_children(op, path, node)
     return [
-        locking.described(
-            row, lineage[row.node_id].path, _owner(lineage[row.node_id], row), op.principal_id
-        )
-        for row in rows
+        locking.described(row, place.path, _owner(place, row), op.principal_id)
+        for row, place in found
     ]
+
+
+def _on_children(
+    op: Operation, path: VirtualPath, folder: Node | None
+) -> list[tuple[LockRow, Node]]:
+    """Return the locks on what a listing of ``path`` shows; those of shares for the root."""
+    if path.is_root:
+        names = visible_shares(op.policy, op.session.principal, op.situation)
+        shares = {each.id: each for name in names if (each := op.find(VirtualPath((name,))))}
+        rows = locks.on_nodes(op.tx, list(shares), op.now_us)
+        return [(row, shares[row.node_id]) for row in rows]
+    if folder is None or not folder.is_folder:
+        return []
+    found = []
+    for row in locks.on_children(op.tx, folder.id, op.now_us):
+        child = op.vault.locate(op.tx, folder.share.name, row.node_id)
+        if child is not None and op.shows(child):
+            found.append((row, child))
+    return found
 
 
 def _own_lock(op: Operation, path: VirtualPath, token: str) -> tuple[LockRow, Node]:
     """Return the principal's live lock of that token that covers ``path``."""
     op.require(path)
     lineage = op.lineage(path)
-    for row in locking.covering(op.tx, lineage, op.now_us, membership=False):
-        if row.token == token and row.principal_id == op.principal_id:
+    for row in locking.covering(op.tx, lineage, op.now_us):
+        if row.token == token and row.principal_id != op.principal_id:
+            raise LockHolderError
+        if row.token == token:
             return row, next(node for node in lineage if node.id == row.node_id)
     raise LockTokenError("This token names no lock of yours on this file; it may have run out.")
+
+
+def _granted_s(op: Operation, asked_s: int) -> int:
+    """Return how long a lock lives, of what the client asked for."""
+    return min(max(asked_s, 1), lock_timeout_s(op.policy, op.session.principal))
+
+
+def _require_compatible(
+    op: Operation, lineage: list[Node], *, exclusive: bool, depth_infinity: bool
+) -> None:
+    """Refuse a new lock on the last node of ``lineage`` that conflicts with one that is there.
+
+    What lies below may be hidden from the asker: where a lock lies there is told only if a
+    listing would show it.
+    """
+    node = lineage[-1]
+    above = locking.covering(op.tx, lineage, op.now_us)
+    row = locking.conflicting(above, exclusive=exclusive)
+    if row is not None:
+        root = next(each for each in lineage if each.id == row.node_id)
+        raise locking.refusal(row, root, conflict=True)
+    if not depth_infinity or not node.is_folder:
+        return
+    below = locks.at_or_below(op.tx, node.id, op.now_us)
+    row = locking.conflicting(below, exclusive=exclusive)
+    if row is not None:
+        place = op.vault.locate(op.tx, node.share.name, row.node_id)
+        shown = place if place is not None and op.shows(place) else None
+        raise locking.refusal(row, shown, conflict=True)
 
 
 def _empty_file(op: Operation, path: VirtualPath, lineage: list[Node]) -> Node:
     op.allow(Action.CREATE, path)
     folder = op.folder_for(path, lineage)
+    op.require_condition()
     op.require_unlocked(lineage, membership=False)
     if op.own_write(path) is not None:
         raise NotFoundError("The file is still being written; lock it when it is complete.")

@@ -14,7 +14,14 @@ from pydantic import BaseModel
 
 from auth.ldap import GroupLookup, LdapSettings
 from auth.policy import Situation, decide
-from gateway.config import GatewayConfig, compile_policy, json_schema, load_config, warnings
+from gateway.config import (
+    GatewayConfig,
+    compile_policy,
+    json_schema,
+    load_config,
+    parse_config,
+    warnings,
+)
 from gateway.config.directory import LdapConfig
 from gateway.model import Action, Principal, Wire
 from gateway.paths import VirtualPath
@@ -82,6 +89,18 @@ def test_example_policy_does_what_its_comments_say() -> None:
     dropped = VirtualPath.parse("/inbox/x")
     assert decide(policy, scanner, Action.CREATE, dropped, there).allowed
     assert not decide(policy, scanner, Action.READ, dropped, there).allowed
+
+
+def test_limits_reach_the_policy_and_its_revision() -> None:
+    """A shorter lock timeout is another policy."""
+    text = EXAMPLE.read_text("utf-8")
+    assert text.count("lock_timeout: 1h") == 1
+    hour = compile_policy(parse_config(text.encode(), EXAMPLE))
+    short = text.replace("lock_timeout: 1h", "lock_timeout: 5m")
+    minutes = compile_policy(parse_config(short.encode(), EXAMPLE))
+    assert {group.lock_timeout_s for group in hour.groups} == {3600}
+    assert {group.name: group.lock_timeout_s for group in minutes.groups}["clinicians"] == 300
+    assert hour.revision != minutes.revision
 
 
 def test_layout_of_the_file_does_not_change_the_revision() -> None:

@@ -26,7 +26,7 @@ from gateway.care.scrubbing import SILENT_LIMIT, Scrubbing
 from gateway.care.turn import TURN_US, Turn
 from gateway.config import parse_config
 from gateway.janitor import Janitor
-from gateway.model import SECOND_US, Client, Factor, Session, Wire
+from gateway.model import SECOND_US, Client, Factor, LockInfo, Session, Wire
 from gateway.monitor import Door
 from gateway.paths import VirtualPath
 from tests.auth.memory import FixedClock
@@ -129,6 +129,14 @@ def people(folder: Path, *, alice_enabled: bool = True, bob_group: str = "staff"
     write_users(folder / "users.yaml", [replace(users[0], enabled=alice_enabled), users[1]])
 
 
+def lock(door: Door, path: str, timeout_s: int = 600) -> LockInfo:
+    """Lock a file, made where there is none."""
+    info, _ = door.lock(
+        VirtualPath.parse(path), exclusive=True, depth_infinity=False, owner="", timeout_s=timeout_s
+    )
+    return info
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A gateway as the supervisor opens it."""
@@ -159,6 +167,50 @@ def test_disabled_account_is_logged_off_and_others_stay(site: Site) -> None:
     site.janitor.run_due()
     assert site.alive().keys() == {"bob"}
     assert site.recorded("logoff") == [("expired", "account-removed-or-disabled")]
+
+
+def test_a_disabled_account_loses_its_locks_and_others_keep_theirs(site: Site) -> None:
+    """With one record, also where no session of the holder is left; others may write again."""
+    alice, bob = site.door("alice"), site.door("bob")
+    for name in ("one", "two", "three"):
+        put(alice, f"/radiology/{name}")
+    held = [lock(alice, f"/radiology/{name}") for name in ("one", "two")]
+    kept = lock(bob, "/radiology/three")
+    site.gateway.monitor.expire(alice.session, "idle")
+    site.clock.forward(61)
+    site.janitor.run_due()
+    assert [info.principal_name for info in bob.locks(held[0].path)] == ["alice"]
+    people(site.folder, alice_enabled=False)
+    site.clock.forward(61)
+    site.janitor.run_due()
+    site.janitor.recheck_accounts()
+    put(bob, "/radiology/one")
+    put(bob, "/radiology/two")
+    assert bob.locks(kept.path) == [kept]
+    (record,) = site.records("unlock")
+    assert (record["outcome"], record["rule"]) == ("expired", "account-removed-or-disabled")
+    assert (record["principal_name"], record["count"]) == ("alice", 2)
+
+
+def test_a_directory_that_is_down_takes_no_locks(site: Site) -> None:
+    """What cannot be asked is not gone."""
+    held = lock(site.door("alice"), "/radiology/file")
+    (site.folder / "users.yaml").unlink()
+    site.clock.forward(61)
+    site.janitor.run_due()
+    assert site.door("bob").locks(held.path) != []
+
+
+def test_locks_that_ran_out_are_tidied_away(site: Site) -> None:
+    """They bound nobody since; those that live stay."""
+    door = site.door("alice")
+    lock(door, "/radiology/short", timeout_s=10)
+    lock(door, "/radiology/long", timeout_s=3600)
+    site.janitor.run_due()
+    site.clock.forward(301)
+    assert site.sql("SELECT count(*) FROM locks") == [(2,)]
+    site.janitor.run_due()
+    assert site.sql("SELECT timeout_s FROM locks") == [(3600,)]
 
 
 def test_changed_groups_reach_living_sessions(site: Site) -> None:

@@ -1,48 +1,24 @@
-"""Locks at the door (RFC 4918 sections 6 and 7): whom they bind, on what, and for how long."""
+"""Locks at the door (RFC 4918 sections 6 and 7): whom they bind, and on what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from auth.policy import PathRule
-from backends.catalog import locks as lock_rows
-from backends.errors import LimitError, ParentMissingError
-from gateway.errors import DeniedError, LockedError, LockTokenError
-from gateway.locking import LOCK_LIMIT, TIMEOUT_LIMIT_S
-from gateway.model import Action, LockInfo, Wire
+from backends.errors import ConflictError, ParentMissingError
+from gateway.errors import (
+    DeniedError,
+    LockedError,
+)
+from gateway.model import Action, Look, Wire
 from gateway.monitor import Door
-from tests.door.support import SESSION_TIMEOUT_S, Gate, at, get, outline, put, staff
+from tests.door.locked import FILE, FOLDER, holding, lock, make_files
+from tests.door.support import Gate, at, get, outline, put, staff
 
-FILE = at("/radiology/a/file")
-FOLDER = at("/radiology/a")
-
-
-def lock(
-    door: Door, path: str = str(FILE), *, exclusive: bool = True, deep: bool = False
-) -> LockInfo:
-    """Return a new lock."""
-    info, _ = door.lock(
-        at(path), exclusive=exclusive, depth_infinity=deep, owner="<o>me</o>", timeout_s=300
-    )
-    return info
-
-
-def holding(door: Door, *held: LockInfo) -> Door:
-    return door.with_tokens(frozenset(info.token for info in held))
-
-
-@pytest.fixture
-def files(alice: Door) -> None:
-    """A folder with a file and a folder in it."""
-    alice.mkdir(FOLDER)
-    put(alice, str(FILE), b"old")
-    alice.mkdir(at("/radiology/a/sub"))
-    put(alice, "/radiology/a/sub/deep", b"deep")
-
-
-pytestmark = pytest.mark.usefixtures("files")
+EVERY_CATALOG = True
 
 CHANGES: dict[str, Callable[[Door], object]] = {
     "write": lambda door: put(door, str(FILE)),
@@ -56,6 +32,11 @@ CHANGES: dict[str, Callable[[Door], object]] = {
     "move folder": lambda door: door.move(FOLDER, at("/radiology/new")),
 }
 every_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+
+
+@pytest.fixture(autouse=True)
+def _files(alice: Door) -> None:
+    make_files(alice)
 
 
 @every_change
@@ -111,6 +92,45 @@ def test_a_shared_lock_is_enough_for_each_holder(alice: Door, bob: Door) -> None
     put(holding(bob, theirs), str(FILE), b"theirs")
     with pytest.raises(LockedError):
         lock(holding(alice, mine))
+
+
+def test_shared_locks_are_asked_of_each_thing_that_changes(alice: Door, bob: Door) -> None:
+    """One of one's own on a file does not open the folder that somebody else holds."""
+    mine, theirs = lock(alice, exclusive=False), lock(bob, exclusive=False)
+    on_folder = lock(bob, str(FOLDER), exclusive=False)
+    with pytest.raises(LockedError):
+        holding(alice, mine).move(FILE, at("/radiology/out"))
+    with pytest.raises(LockedError):
+        holding(bob, on_folder).delete(FILE)
+    holding(bob, theirs, on_folder).delete(FILE)
+
+
+def test_a_shared_lock_below_is_enough_for_each_holder(alice: Door, bob: Door) -> None:
+    """Also where the file goes with its folder; what only another's deep lock covers stays."""
+    mine = lock(alice, exclusive=False)
+    lock(bob, exclusive=False)
+    holding(alice, mine).delete(FOLDER)
+    make_files(alice)
+    mine = lock(alice, str(FOLDER), exclusive=False)
+    lock(bob, str(FOLDER), exclusive=False, deep=True)
+    with pytest.raises(LockedError):
+        holding(alice, mine).delete(FOLDER)
+
+
+def test_of_those_who_ask_at_once_one_gets_the_lock(gate: Gate) -> None:
+    """Whether it is free is looked up in the transaction that takes it."""
+    doors = [gate.door(name) for name in ("alice", "bob") * 4]
+
+    def attempt(door: Door) -> bool:
+        try:
+            lock(door, "/radiology/a/new")
+        except LockedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(doors)) as pool:
+        assert sorted(pool.map(attempt, doors)) == [False] * 7 + [True]
+    assert gate.sql("SELECT count(*) FROM locks") == [(1,)]
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -223,106 +243,15 @@ def test_lock_of_a_missing_name_makes_an_empty_file(gate: Gate, alice: Door) -> 
         lock(alice, "/radiology/other")
 
 
-def test_tokens_are_told_to_their_principal_alone(gate: Gate, alice: Door, bob: Door) -> None:
-    """Others see that there is a lock, whose, and the owner element, but no token."""
-    held = lock(alice, str(FOLDER), deep=True)
-    assert held.token.startswith("urn:uuid:")
-    for path in (FOLDER, FILE, at("/radiology/a/sub/deep")):
-        (mine,), (theirs,) = alice.locks(path), bob.locks(path)
-        assert mine.token == held.token
-        assert (theirs.token, theirs.principal_name) == ("", "Alice")
-        assert (theirs.path, theirs.owner) == (FOLDER, "<o>me</o>")
-    assert gate.door("alice", wire=Wire.SFTP).locks(FILE)[0].token == held.token
-
-
-def test_locks_on_children_show_when_asked_for(alice: Door) -> None:
-    """Direct children only."""
-    lock(alice)
-    lock(alice, "/radiology/a/sub/deep")
-    assert alice.locks(FOLDER) == []
-    assert [info.path for info in alice.locks(FOLDER, below=True)] == [FILE]
-
-
-def test_refresh_and_unlock_need_an_own_living_lock(gate: Gate, alice: Door, bob: Door) -> None:
-    """A wrong token, another's token and a token of another place are all the same error."""
-    held = lock(alice)
-    for door, path, token in (
-        (alice, FILE, "urn:uuid:none"),
-        (bob, FILE, held.token),
-        (alice, at("/radiology/a/sub"), held.token),
-    ):
-        with pytest.raises(LockTokenError):
-            door.refresh_lock(path, token, timeout_s=60)
-        with pytest.raises(LockTokenError):
-            door.unlock(path, token)
-    gate.clock.forward(100)
-    assert alice.refresh_lock(FILE, held.token, timeout_s=60).expires_us == (
-        gate.clock() + 60_000_000
-    )
-    alice.unlock(FILE, held.token)
-    put(bob, str(FILE))
-    with pytest.raises(LockTokenError):
-        alice.unlock(FILE, held.token)
-
-
-def test_a_lock_runs_out(gate: Gate, alice: Door, bob: Door) -> None:
-    """At its end it binds nobody, shows to nobody and cannot be refreshed."""
-    held = lock(alice)
-    gate.clock.forward(299)
-    with pytest.raises(LockedError):
-        put(bob, str(FILE))
-    gate.clock.forward(1)
-    put(bob, str(FILE))
-    assert alice.locks(FILE) == []
-    with pytest.raises(LockTokenError):
-        alice.refresh_lock(FILE, held.token, timeout_s=60)
-
-
-@pytest.mark.parametrize(
-    ("asked_s", "given_s"), [(0, 1), (-5, 1), (60, 60), (2**32, TIMEOUT_LIMIT_S)]
-)
-def test_the_timeout_is_bounded(alice: Door, asked_s: int, given_s: int) -> None:
-    """``Infinite`` and nonsense become what the gateway gives."""
-    info, _ = alice.lock(FILE, exclusive=True, depth_infinity=False, owner="", timeout_s=asked_s)
-    assert info.timeout_s == given_s
-    assert alice.refresh_lock(FILE, info.token, timeout_s=asked_s).timeout_s == given_s
-    assert given_s <= SESSION_TIMEOUT_S
-
-
-def test_the_number_of_locks_is_bounded(gate: Gate, alice: Door, bob: Door) -> None:
-    """One principal's many locks keep nobody else from locking."""
-    with gate.catalog.begin() as tx:
-        for number in range(LOCK_LIMIT):
-            row = lock_rows.LockRow(
-                token=f"urn:uuid:{number}",
-                node_id=number.to_bytes(16, "big"),
-                exclusive=True,
-                depth_infinity=False,
-                principal_id="id-alice",
-                principal_name="Alice",
-                owner_sealed=b"",
-                timeout_s=60,
-                expires_us=gate.clock() + 60_000_000,
-            )
-            lock_rows.insert_lock(tx, row)
-    with pytest.raises(LimitError):
-        lock(alice)
-    lock(bob)
-
-
-def test_the_owner_element_is_bounded(gate: Gate, alice: Door) -> None:
-    """A client's own text in our tables has a limit."""
+def test_a_deep_lock_needs_the_right_on_all_below(gate: Gate, alice: Door, bob: Door) -> None:
+    """Or it would keep others from where its holder has no business."""
+    gate.policy.replace(staff(PathRule("/a/sub/**", deny=frozenset({Action.LOCK}))))
     before = gate.content()
-    with pytest.raises(LimitError):
-        alice.lock(FILE, exclusive=True, depth_infinity=False, owner="x" * 9000, timeout_s=60)
+    with pytest.raises(DeniedError):
+        lock(alice, str(FOLDER), deep=True)
     assert gate.content() == before
-
-
-def test_the_owner_element_is_sealed(gate: Gate, alice: Door) -> None:
-    """It often holds a person's name."""
-    alice.lock(FILE, exclusive=True, depth_infinity=False, owner="<o>Dr Secret</o>", timeout_s=60)
-    assert all(b"Secret" not in bytes(row[0]) for row in gate.sql("SELECT owner_sealed FROM locks"))
-    assert alice.locks(FILE)[0].owner == "<o>Dr Secret</o>"
+    lock(alice, str(FOLDER))
+    put(bob, "/radiology/a/sub/deep")
 
 
 def test_lock_needs_the_right_to_lock_or_write(gate: Gate, alice: Door) -> None:
@@ -334,3 +263,91 @@ def test_lock_needs_the_right_to_lock_or_write(gate: Gate, alice: Door) -> None:
     with pytest.raises(DeniedError):
         lock(alice)
     put(alice, str(FILE))
+
+
+def test_a_condition_is_judged_before_an_empty_file_is_made(gate: Gate, alice: Door) -> None:
+    """``If-None-Match: *`` on a free name holds, because what LOCK itself makes does not count."""
+    path = at("/radiology/new")
+
+    def free(look: Look) -> None:
+        if look(path).info is not None:
+            raise ConflictError("There is something already.")
+
+    door = alice.with_tokens(frozenset(), free)
+    _, created = door.lock(path, exclusive=False, depth_infinity=False, owner="", timeout_s=60)
+    assert created
+    before = gate.content()
+    with pytest.raises(ConflictError):
+        door.lock(path, exclusive=False, depth_infinity=False, owner="", timeout_s=60)
+    assert gate.content() == before
+
+
+def test_a_lock_is_not_copied(gate: Gate, alice: Door, bob: Door) -> None:
+    """A copy is free, unless a lock lies where it goes (RFC 4918 section 7.6)."""
+    lock(alice)
+    lock(alice, "/radiology/a/sub/deep")
+    bob.copy(FOLDER, at("/radiology/copy"))
+    put(bob, "/radiology/copy/file")
+    put(bob, "/radiology/copy/sub/deep")
+    held = lock(alice, "/radiology/copy", deep=True)
+    with pytest.raises(LockedError):
+        bob.copy(FILE, at("/radiology/copy/more"))
+    holding(alice, held).copy(FILE, at("/radiology/copy/more"))
+    with pytest.raises(LockedError):
+        put(bob, "/radiology/copy/more")
+
+
+def test_what_is_moved_under_a_deep_lock_is_covered_by_it(alice: Door, bob: Door) -> None:
+    """And what is moved away from under one is not (RFC 4918 section 7.6)."""
+    held = lock(alice, str(FOLDER), deep=True)
+    put(alice, "/radiology/outside")
+    holding(alice, held).move(at("/radiology/outside"), at("/radiology/a/inside"))
+    with pytest.raises(LockedError):
+        put(bob, "/radiology/a/inside")
+    holding(alice, held).move(at("/radiology/a/inside"), at("/radiology/outside"))
+    put(bob, "/radiology/outside")
+
+
+def test_a_file_that_replaces_a_locked_one_is_locked(alice: Door, bob: Door) -> None:
+    """Editors save by renaming over the file that they hold (RFC 4918 section 7.6)."""
+    held = lock(alice)
+    put(alice, "/radiology/a/temporary", b"new")
+    holding(alice, held).move(at("/radiology/a/temporary"), FILE, replace=True)
+    assert [info.token for info in alice.locks(FILE)] == [held.token]
+    with pytest.raises(LockedError):
+        put(bob, str(FILE))
+    alice.unlock(FILE, held.token)
+    assert get(bob, str(FILE)) == b"new"
+
+
+def test_a_deleted_folder_takes_the_locks_below_it_along(
+    gate: Gate, alice: Door, bob: Door
+) -> None:
+    """With all their tokens; a name that is filled again is free."""
+    held = [lock(alice), lock(alice, "/radiology/a/sub/deep"), lock(alice, str(FOLDER))]
+    with pytest.raises(LockedError):
+        holding(alice, *held[:2]).delete(FOLDER)
+    holding(alice, *held).delete(FOLDER)
+    assert gate.sql("SELECT count(*) FROM locks") == [(0,)]
+    bob.mkdir(FOLDER)
+    put(bob, str(FILE))
+
+
+def test_a_restored_version_needs_the_token(gate: Gate, alice: Door, bob: Door) -> None:
+    """Bringing an old version back changes the content like any write."""
+    put(alice, str(FILE), b"newer")
+    old = alice.versions(FILE)[-1].version_id
+    held = lock(alice)
+    for door in (bob, alice):
+        with pytest.raises(LockedError):
+            door.restore(FILE, old)
+    holding(alice, held).restore(FILE, old)
+    assert get(bob, str(FILE)) == b"old"
+
+
+def test_reading_needs_no_token(alice: Door, bob: Door) -> None:
+    """Write locks bind writes alone (RFC 4918 section 7)."""
+    lock(alice, str(FOLDER), deep=True)
+    assert get(bob, str(FILE)) == b"old"
+    bob.scandir(FOLDER)
+    bob.copy(FILE, at("/radiology/copy"))

@@ -21,6 +21,7 @@ from auth.policy import (
     decide,
     decide_stat,
     limits,
+    lock_timeout_s,
     rules_below,
     visible_shares,
 )
@@ -286,6 +287,14 @@ def test_strictest_limits_of_all_groups_win() -> None:
     )
     policy = Policy((staff(READS, session_timeout_s=3600), short))
     assert limits(policy, ALICE, NOON) == Limits(60, 3600, True, False, ("staff",))
+
+
+def test_strictest_lock_timeout_of_all_groups_wins() -> None:
+    """An hour where nothing is written, and nothing for whom no group knows."""
+    short = Group("short", only_members("user:alice"), lock_timeout_s=60, wires=frozenset())
+    assert lock_timeout_s(Policy((staff(READS),)), ALICE) == 3600
+    assert lock_timeout_s(Policy((staff(READS, lock_timeout_s=7200), short)), ALICE) == 60
+    assert lock_timeout_s(Policy((short,)), STRANGER) == 0
 
 
 def test_service_account_is_key_only_unless_another_group_asks_for_more() -> None:
