@@ -15,6 +15,7 @@ from auth.errors import AuthError, LoginRefusedError
 from auth.session import Sessions
 from auth.throttle import Throttle
 from backends.errors import StorageError
+from backends.memo import Memo
 from gateway.audit.journal import Journal
 from gateway.audit.record import Record, session_record
 from gateway.errors import AuditUnavailableError, SessionEndedError
@@ -36,6 +37,9 @@ taken tells nothing about whether the user exists or which factor was wrong."""
 
 NAME_LIMIT_CHARS = 256
 """How much of a typed name a record keeps."""
+
+RECALL_LIMIT = 1024
+"""How many headers of HTTP clients are remembered with their sessions."""
 
 THROTTLED = "throttled"
 SESSION_OVER = "session-over"
@@ -66,6 +70,19 @@ class Login:
         self._clock = clock
         self._pause = pause
         self._turnstile = Turnstile()
+        self._recalled: Memo[bytes, Session] = Memo(RECALL_LIMIT)
+
+    def recall(self, attempt: Attempt) -> Session | None:
+        """Return the session that an HTTP request's header opened, if this process knows it.
+
+        Nothing is checked but that the header is the same: the session may be over by now, which
+        the door finds out in the transaction of whatever is done. Only for what passes the door.
+        """
+        return self._recalled.get(self._authenticator.tag(attempt))
+
+    def forget(self, attempt: Attempt) -> None:
+        """Recall an attempt no more."""
+        self._recalled.drop(self._authenticator.tag(attempt))
 
     def login(self, attempt: Attempt) -> Session:
         """Return the session that the attempt opens, or joins.
@@ -73,6 +90,12 @@ class Login:
         Raises LoginRefusedError, LoginBusyError, DirectoryUnavailableError,
         AuditUnavailableError.
         """
+        session = self._log_in(attempt)
+        if attempt.wire is Wire.WEBDAV:
+            self._recalled.put(self._authenticator.tag(attempt), session)
+        return session
+
+    def _log_in(self, attempt: Attempt) -> Session:
         if attempt.wire is Wire.WEBDAV:
             with self._catalog.snapshot() as tx:
                 session = self._authenticator.joined(tx, attempt)

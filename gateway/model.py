@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from typing import Protocol as TypingProtocol
 
 from gateway.paths import VirtualPath
@@ -36,6 +38,10 @@ class Transaction(TypingProtocol):
     @property
     def writable(self) -> bool:
         """Whether this transaction may change rows (it then holds the write lock)."""
+
+    @property
+    def seen(self) -> dict[Hashable, Any]:
+        """What was read in it already; only for snapshots, in which nothing changes."""
 
 
 class UnitOfWork(TypingProtocol):
@@ -181,7 +187,8 @@ class NodeInfo:
 
     ``node_id`` and ``version_id`` are lower-case hex; the root ``/`` and folders have no version.
     ``size_bytes`` is plaintext. ``properties`` holds dead properties (name → the property element
-    as serialised XML) and is empty unless they were asked for.
+    as serialised XML) and is empty unless they were asked for. ``sha256`` is the hex digest of a
+    file's plaintext; empty unless asked for, or while not known (a file that was changed in place).
     """
 
     path: VirtualPath
@@ -192,6 +199,7 @@ class NodeInfo:
     created_us: int = 0
     modified_us: int = 0
     properties: dict[PropertyName, str] = field(default_factory=dict)
+    sha256: str = ""
 
     @property
     def is_folder(self) -> bool:
@@ -202,6 +210,70 @@ class NodeInfo:
     def name(self) -> str:
         """The node's name; empty for the root."""
         return self.path.name
+
+
+_NO_PROPERTIES: Mapping[PropertyName, str] = MappingProxyType({})
+
+
+class Entry(NamedTuple):
+    """One entry of a listing: what ``NodeInfo`` tells, less the path of the folder.
+
+    A tuple, because a folder may have 100,000 of them.
+    """
+
+    name: str
+    is_folder: bool
+    node_id: str
+    version_id: str
+    size_bytes: int
+    created_us: int
+    modified_us: int
+    properties: Mapping[PropertyName, str] = _NO_PROPERTIES
+
+    @classmethod
+    def of(cls, info: NodeInfo) -> Entry:
+        """Return the entry that shows ``info``."""
+        return cls(
+            info.name,
+            info.is_folder,
+            info.node_id,
+            info.version_id,
+            info.size_bytes,
+            info.created_us,
+            info.modified_us,
+            info.properties,
+        )
+
+    def info(self, folder: VirtualPath) -> NodeInfo:
+        """Return what the entry tells of a node in ``folder``."""
+        return NodeInfo(
+            path=VirtualPath((*folder.parts, self.name)),
+            kind=Kind.FOLDER if self.is_folder else Kind.FILE,
+            node_id=self.node_id,
+            version_id=self.version_id,
+            size_bytes=self.size_bytes,
+            created_us=self.created_us,
+            modified_us=self.modified_us,
+            properties=dict(self.properties),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a condition looks at: a node, and the tokens of the asker's own locks that cover it.
+
+    ``info`` is None where nothing is, or nothing that the asker may know of.
+    """
+
+    info: NodeInfo | None
+    tokens: frozenset[str] = frozenset()
+
+
+Look = Callable[[VirtualPath], Seen]
+"""Returns what is at a path now."""
+
+Condition = Callable[[Look], None]
+"""Raises ConflictError unless what it looks at is as the client requires."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ nothing of any protocol.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from backends.content import Content
 from backends.errors import StorageError
 from gateway.audit.record import Record, session_record
 from gateway.errors import SessionEndedError
@@ -19,6 +21,8 @@ from gateway.model import (
     Action,
     Attempt,
     Client,
+    Condition,
+    Entry,
     Kind,
     LockInfo,
     NodeInfo,
@@ -29,8 +33,8 @@ from gateway.model import (
     VersionInfo,
     Wire,
 )
-from gateway.operations import content, locks, past, tree
-from gateway.operations.tree import Listing
+from gateway.operations import content, listing, locks, past, tree, whole
+from gateway.operations.listing import Listing, Scan
 from gateway.passage import Mode, Passage, Surroundings, noted
 from gateway.paths import VirtualPath
 from gateway.upload import READ_END, Upload
@@ -51,13 +55,24 @@ class Monitor:
         """
         return self._login.login(attempt)
 
+    def recall(self, attempt: Attempt) -> Session | None:
+        """Return the session of a header that this process has seen; it may be over by now.
+
+        For a request that passes the door, which finds out; anything else must ``login``.
+        """
+        return self._login.recall(attempt)
+
+    def forget(self, attempt: Attempt) -> None:
+        """Recall a header no more: its session is over."""
+        self._login.forget(attempt)
+
     def key_may_log_in(self, name: str, ssh_key: str, _client: Client) -> bool:
         """Return whether the key is listed for the user; its signature is still to be verified."""
         return self._login.key_may_log_in(name, ssh_key)
 
     def bind(self, session: Session) -> Door:
         """Return the door for ``session``."""
-        return Door(Passage(self._surroundings, session, frozenset()))
+        return Door(Passage(self._surroundings, session))
 
     def deadline_us(self, session: Session) -> int | None:
         """Return when the session ends unless something happens; None when it is over."""
@@ -103,21 +118,41 @@ class Door:
         self._passage = passage
         self._operation = passage.operation
 
-    def with_tokens(self, tokens: frozenset[str]) -> Door:
-        """Return a door on which the client has submitted these lock tokens."""
-        return Door(Passage(self._passage.surroundings, self.session, tokens))
+    def with_tokens(self, tokens: frozenset[str], condition: Condition | None = None) -> Door:
+        """Return a door on which the client has submitted these lock tokens.
+
+        Whatever changes anything through it fails with ConflictError unless ``condition`` holds
+        in the transaction that makes the change.
+        """
+        return Door(Passage(self._passage.surroundings, self.session, tokens, condition))
 
     # Names
 
-    def stat(self, path: VirtualPath, *, properties: bool = False) -> NodeInfo:
-        """Return what is known of the node; NotFoundError, DeniedError."""
+    def stat(
+        self, path: VirtualPath, *, properties: bool = False, digest: bool = False
+    ) -> NodeInfo:
+        """Return what is known of the node; NotFoundError, DeniedError.
+
+        With ``digest`` also the content's SHA-256, to whom may read the content.
+        """
         with self._operation("stat", path, Mode.LOOK_UP) as op:
-            return tree.stat(op, path, properties=properties)
+            return tree.stat(op, path, properties=properties, digest=digest)
 
     def scandir(self, path: VirtualPath, *, properties: bool = False) -> Listing:
-        """Return the folder and its children by name; NotAFolderError for a file."""
+        """Return the folder and its entries in pages; NotAFolderError for a file.
+
+        Policy and session are asked again for each page, whose errors come when it is taken.
+        """
         with self._operation(Action.LIST, path, Mode.READ) as op:
-            return tree.scandir(op, path, properties=properties)
+            scan = listing.begin(op, path, properties=properties)
+        return Listing(scan.folder, self._pages(scan))
+
+    def _pages(self, scan: Scan) -> Iterator[Sequence[Entry]]:
+        yield scan.first
+        while scan.after is not None:
+            with self._operation(Action.LIST, scan.folder.path, Mode.PREPARE) as op:
+                page = listing.go_on(op, scan)
+            yield page
 
     def mkdir(self, path: VirtualPath) -> NodeInfo:
         """Make an empty folder; AlreadyExistsError, ParentMissingError."""
@@ -183,10 +218,23 @@ class Door:
 
     # Content
 
-    def open_read(self, path: VirtualPath) -> ReadHandle:
-        """Open a file for reading; IsAFolderError, IntegrityError. Recorded before any byte."""
+    def open_read(self, path: VirtualPath, *, whole_limit_bytes: int = 0) -> ReadHandle:
+        """Open a file for reading; IsAFolderError, IntegrityError. Recorded before any byte.
+
+        A file of at most ``whole_limit_bytes`` is read at once, and the record of its end committed
+        with the first one: whoever reads it whole waits for the disk once and not twice.
+        """
         with self._operation(Action.READ, path, Mode.READ) as op:
             info, source, own = content.open_read(op, path)
+            if isinstance(source, Content):
+                info = replace(info, sha256=source.sha256)
+            if isinstance(source, Content) and source.size_bytes <= whole_limit_bytes:
+                source = Content.of_bytes(source.read_at(0, source.size_bytes))
+                op.closing = replace(
+                    op.record(Outcome.OK), action=READ_END, bytes=source.size_bytes
+                )
+        if op.closing is not None:
+            return ReadHandle(info, source, pulse=_nothing, on_close=_nothing_more)
 
         def on_close(sent_bytes: int, *, complete: bool, error: StorageError | None) -> None:
             op.action, op.bytes = READ_END, sent_bytes
@@ -196,7 +244,7 @@ class Door:
                 record = noted(op.record(Outcome.FAILED, type(error).__name__), error)
             self._passage.append_durably(record)
 
-        pulsed_us = 0
+        pulsed_us = op.now_us
 
         def pulse() -> None:
             nonlocal pulsed_us
@@ -212,33 +260,29 @@ class Door:
         create: bool = True,
         replace: bool = True,
         keep: bool = False,
-        base: str | None = None,
         expected_size: int | None = None,
     ) -> WriteHandle:
         """Open a file for writing; nothing changes for anyone else before the handle's commit.
 
+        In a session of SFTP the handles that are open on one path at a time share what they
+        write: see ``WriteHandle``. For an open such a file exists already.
+
         ``create`` False: it must exist. ``replace`` False: it must not. ``keep``: begin with the
-        present content. ``base``: the version id (hex) that must be current now and at the commit,
-        ``""`` for none. ``expected_size``: how many bytes the content must have at the commit.
+        present content. ``expected_size``: how many bytes the content must have at the commit; a
+        handle opened with it has its file alone.
         """
-        terms = Terms(replace=replace, base=base, expected_size=expected_size)
-        with self._operation(Action.WRITE, path, Mode.PREPARE) as op:
-            opening = content.open_write(op, path, terms, create=create, keep=keep)
-        upload = Upload(self._passage)
-        handle = WriteHandle(
-            upload,
-            opening.info,
-            opening.draft,
-            opening.target,
-            terms,
-            kept=opening.kept,
-            resumes=opening.resumes,
-            credit_bytes=opening.credit_bytes,
-        )
-        if opening.reserves:
-            upload.reserve_announced(handle)
-        self._passage.surroundings.writes.add(self.session.id, path, handle)
-        return handle
+        terms = Terms(replace=replace, expected_size=expected_size)
+        return Upload(self._passage).open(path, terms, create=create, keep=keep)
+
+    def store(
+        self, path: VirtualPath, content: bytes, *, modified_us: int | None = None
+    ) -> tuple[NodeInfo, bool]:
+        """Write a whole file of at most WHOLE_LIMIT_BYTES in one operation; True: it is new.
+
+        As ``open_write`` with its commit at once, and durable like it when it returns.
+        """
+        with self._operation(Action.WRITE, path, Mode.CHANGE) as op:
+            return whole.store(op, path, content, modified_us=modified_us)
 
     # The past
 
@@ -292,3 +336,11 @@ class Door:
         """Return the locks that cover the node, and with ``below`` those on its children."""
         with self._operation("stat", path, Mode.LOOK_UP) as op:
             return locks.tell(op, path, below=below)
+
+
+def _nothing() -> None:
+    """Ask nothing: what is read lies in memory, and was recorded."""
+
+
+def _nothing_more(sent_bytes: int, *, complete: bool, error: StorageError | None) -> None:
+    """Record nothing more."""

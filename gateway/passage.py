@@ -29,7 +29,16 @@ from gateway.errors import (
     SessionEndedError,
 )
 from gateway.login import Login
-from gateway.model import SECOND_US, Action, Clock, Outcome, Session, Transaction, UnitOfWork
+from gateway.model import (
+    SECOND_US,
+    Action,
+    Clock,
+    Condition,
+    Outcome,
+    Session,
+    Transaction,
+    UnitOfWork,
+)
 from gateway.operations.operation import Operation
 from gateway.operations.writes import OpenWrites
 from gateway.paths import VirtualPath
@@ -82,12 +91,20 @@ class Passage:
     """One session's way through the door. Thread-safe; every method blocks."""
 
     def __init__(
-        self, surroundings: Surroundings, session: Session, tokens: frozenset[str]
+        self,
+        surroundings: Surroundings,
+        session: Session,
+        tokens: frozenset[str] = frozenset(),
+        condition: Condition | None = None,
     ) -> None:
-        """``tokens``: the lock tokens that the client has submitted."""
+        """``tokens``: the lock tokens that the client has submitted.
+
+        ``condition``: what must hold in the moment in which anything is changed.
+        """
         self.surroundings = surroundings
         self.session = session
         self._tokens = tokens
+        self._condition = condition
 
     @contextlib.contextmanager
     def operation(
@@ -98,14 +115,21 @@ class Passage:
         *,
         target: VirtualPath | None = None,
         activity: bool = True,
+        running: bool = False,
     ) -> Iterator[Operation]:
-        """Run one operation's body and bind it to its audit record, whatever happens."""
+        """Run one operation's body and bind it to its audit record, whatever happens.
+
+        ``running``: it ends a transfer, which a session may outlast that is over by time alone.
+        """
         around = self.surroundings
         situation = Situation(self.session.wire, self.session.client.address, around.clock())
         op: Operation | None = None
         try:
             with self._transaction(mode) as tx:
-                session = around.sessions.require_live(tx, self.session.id, situation.now_us)
+                require = (
+                    around.sessions.require_running if running else around.sessions.require_live
+                )
+                session = require(tx, self.session.id, situation.now_us)
                 op = Operation(
                     tx=tx,
                     session=session,
@@ -113,6 +137,7 @@ class Passage:
                     policy=around.policy(),
                     situation=situation,
                     tokens=self._tokens,
+                    condition=self._condition,
                     writes=around.writes,
                     action=str(action),
                     path=path,
@@ -141,12 +166,15 @@ class Passage:
                 # The operation is committed, and its answer must say so; what is left is gc's.
                 log.warning("after %s: %s", action, error)
 
-    def pulse(self, action: Action | None, path: VirtualPath, since_us: int) -> int | None:
+    def pulse(
+        self, action: Action | None, path: VirtualPath, since_us: int, *, running: bool = False
+    ) -> int | None:
         """Require, once a second, that a running transfer's session and right still live.
 
         ``since_us`` is when the transfer last asked; returns when it did now, None while that
         was less than a second ago. That counts as activity; a right that a reload took away ends
-        its transfers too. ``action`` None: what the principal sees is its own upload.
+        its transfers too. ``action`` None: what the principal sees is its own upload. ``running``
+        as in ``operation``.
         """
         around = self.surroundings
         now_us = around.clock()
@@ -154,8 +182,9 @@ class Passage:
             return None
         situation = Situation(self.session.wire, self.session.client.address, now_us)
         try:
+            require = around.sessions.require_running if running else around.sessions.require_live
             with around.catalog.begin() as tx:
-                session = around.sessions.require_live(tx, self.session.id, now_us)
+                session = require(tx, self.session.id, now_us)
                 around.sessions.touch(tx, session, now_us)
         except SessionEndedError as error:
             self.expire(error.reason)
@@ -190,8 +219,11 @@ class Passage:
             around.journal.look_up(key, op.record(Outcome.OK))
         elif mode is Mode.READ:
             session = op.session
+            records = [op.record(Outcome.OK)]
+            if op.closing is not None:
+                records.append(op.closing)
             around.journal.append_durably(
-                op.record(Outcome.OK), lambda tx: around.sessions.touch(tx, session, now_us)
+                *records, work=lambda tx: around.sessions.touch(tx, session, now_us)
             )
 
     def about(self, action: str, path: VirtualPath, target: VirtualPath | None) -> Record:

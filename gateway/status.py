@@ -40,6 +40,7 @@ _TABLE: Final[dict[type[BaseException], Answer]] = {
     errors.SessionEndedError: Answer(401, SFTP_CONNECTION_LOST),
     errors.LockedError: Answer(423, SFTP_FAILURE),
     errors.LockTokenError: Answer(409, SFTP_FAILURE),
+    errors.LockLimitError: Answer(507, SFTP_FAILURE),
     errors.AuditUnavailableError: Answer(503, SFTP_FAILURE),
     auth_errors.AuthError: Answer(401, SFTP_PERMISSION_DENIED),
     auth_errors.LoginRefusedError: Answer(401, SFTP_PERMISSION_DENIED),

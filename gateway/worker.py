@@ -6,8 +6,10 @@ ends when told to drain, or when the supervisor is gone. Imports the wiring and 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -23,6 +25,9 @@ from gateway.control import Control, Message
 from gateway.errors import SealgateError
 from gateway.log import configure_logging
 from gateway.model import Wire
+
+GC_THRESHOLD = 20_000
+"""After how many more objects made than freed the cyclic collector looks for garbage."""
 
 CUT_OFF_S = 5.0
 """How long after the drain limit a worker without a supervisor ends the hard way."""
@@ -47,6 +52,7 @@ def main(arguments: list[str]) -> int:
     """Serve as the supervisor says; return the exit status."""
     wire, source, control_fd, *socket_fds = arguments
     configure_logging(f"{wire} worker")
+    _take_all_files()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     control = Control(socket.socket(fileno=int(control_fd)))
@@ -65,9 +71,20 @@ def main(arguments: list[str]) -> int:
     listener = threading.Thread(
         target=_obey, args=(control, gateway, front, Path(source)), name="control", daemon=True
     )
+    # What start-up made stays for good: the collector need not look at it again and again, nor
+    # so often at what requests make, which is free of cycles but for a few.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     front.run(lambda: _announce(control, listener))
     gateway.close()
     return 0
+
+
+def _take_all_files() -> None:
+    """Allow as many open files as the administrator lets: connections are the most of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _front(wire: Wire, gateway: Gateway, sockets: list[socket.socket]) -> Front:

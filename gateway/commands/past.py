@@ -30,7 +30,7 @@ from gateway.commands.output import (
     print_json,
     say,
 )
-from gateway.errors import InvalidPathError, LockedError
+from gateway.errors import InvalidPathError
 from gateway.model import Transaction, TrashedNode, VersionInfo
 from gateway.paths import VirtualPath
 
@@ -154,6 +154,7 @@ def run_trash_restore(arguments: argparse.Namespace) -> int:
         trashed = _in_trash(gateway, tx, arguments.share, arguments.id)
         target = _path(arguments.to) if arguments.to else trashed.info.path
         folder = _folder(gateway, tx, target)
+        _require_unlocked(gateway, tx, folder.path)
         row = gateway.vault.past.bring_back(tx, trashed, folder.row, target.name)
         node = Node(folder.share, row, target)
         record = administrative("trash_restore", note=str(trashed.info.path))
@@ -238,9 +239,9 @@ def _chosen(ids: Iterable[str], start: str, what: str) -> str:
 
 def _require_unlocked(gateway: Gateway, tx: Transaction, path: VirtualPath) -> None:
     lineage = gateway.vault.lineage(tx, path)
-    rows = locking.covering(tx, lineage, gateway.clock(), membership=False)
+    rows = locking.covering(tx, lineage, gateway.clock())
     if rows:
-        raise LockedError(rows[0].principal_name)
+        raise locking.refusal(rows[0])
 
 
 def _write_out(content: Content, out: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from auth.policy import Decision, Policy, Situation, decide, decide_stat, rules_below
 from backends.catalog import locks
+from backends.catalog.locks import LockRow
 from backends.catalog.nodes import NO_VERSION
 from backends.errors import NotAFolderError, NotFoundError, ParentMissingError
 from backends.unfinished import UnfinishedUpload
@@ -18,7 +19,7 @@ from gateway import locking
 from gateway.audit.record import Record, session_record
 from gateway.errors import DeniedError
 from gateway.handles import WriteHandle
-from gateway.model import Action, Outcome, Session, Transaction, Wire
+from gateway.model import Action, Condition, Outcome, Seen, Session, Transaction, Wire
 from gateway.operations.writes import OpenWrites
 from gateway.paths import VirtualPath
 
@@ -36,6 +37,7 @@ class Operation:
 
     ``decided`` stays false until policy was asked about something, ``committing`` until all that
     is left to do is the commit itself, whose outcome may stay unknown if the disk fails in it.
+    ``closing`` is the record of a read's end where the body has read everything already.
     """
 
     tx: Transaction
@@ -44,6 +46,7 @@ class Operation:
     policy: Policy
     situation: Situation
     tokens: frozenset[str]
+    condition: Condition | None
     writes: OpenWrites
     action: str
     path: VirtualPath
@@ -53,6 +56,7 @@ class Operation:
     bytes: int | None = None
     decided: bool = False
     committing: bool = False
+    closing: Record | None = None
     rules: list[str] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
@@ -120,10 +124,12 @@ class Operation:
 
     def shows(self, node: Node) -> bool:
         """Return whether a listing may show ``node``."""
-        own = node.row.created_by == self.principal_id
-        return decide_stat(
-            self.policy, self.session.principal, node.path, self.situation, own=own
-        ).allowed
+        return self.shows_path(node.path, own=node.row.created_by == self.principal_id)
+
+    def shows_path(self, path: VirtualPath, *, own: bool) -> bool:
+        """Return whether a listing may show what lies at ``path``; ``own``: the asker made it."""
+        principal = self.session.principal
+        return decide_stat(self.policy, principal, path, self.situation, own=own).allowed
 
     def _judge(self, decision: Decision) -> None:
         self.decided = True
@@ -132,6 +138,28 @@ class Operation:
             raise DeniedError(decision.rule)
         if decision.rule not in self.rules:
             self.rules.append(decision.rule)
+
+    # The client's own condition
+
+    def require_condition(self) -> None:
+        """Go on only if the client's own condition holds now; ConflictError.
+
+        To be asked when all else permits the change, but before locks are (RFC 9110 section
+        13.2.1, RFC 4918 section 10.4.1).
+        """
+        if self.condition is not None:
+            self.condition(self._look)
+
+    def _look(self, path: VirtualPath) -> Seen:
+        lineage = self.lineage(path)
+        node = self.at_end(lineage, path)
+        if node is None or not self.shows(node):
+            return Seen(None)
+        rows: list[LockRow] = []
+        if locks.any_live(self.tx, self.now_us):
+            rows = locking.covering(self.tx, lineage, self.now_us)
+        own = frozenset(row.token for row in rows if row.principal_id == self.principal_id)
+        return Seen(node.info(), own)
 
     # Nodes
 
@@ -224,19 +252,42 @@ class Operation:
     # Locks
 
     def require_unlocked(self, lineage: Sequence[Node], *, membership: bool) -> None:
-        """Raise LockedError if a lock of someone else binds the last node of ``lineage``."""
+        """Raise LockedError if a lock forbids to change the last node of ``lineage``.
+
+        For a node that is yet to be made ``lineage`` ends with the folder, which is what changes.
+        With ``membership`` the folder above changes too: it loses a member, or its name.
+        """
         if locks.any_live(self.tx, self.now_us):
-            rows = locking.covering(self.tx, lineage, self.now_us, membership=membership)
-            locking.require_unlocked(rows, self.principal_id, self.tokens)
+            self._require_tokens(lineage)
+            if membership:
+                self._require_tokens(lineage[:-1])
 
     def require_unlocked_below(self, node: Node) -> list[str]:
         """As ``require_unlocked`` for all below ``node``; return the locks there, by token."""
         if not locks.any_live(self.tx, self.now_us):
             return []
         rows = locks.at_or_below(self.tx, node.id, self.now_us)
-        for row in rows:
-            locking.require_unlocked([row], self.principal_id, self.tokens)
+        for node_id in dict.fromkeys(row.node_id for row in rows):
+            place = self.vault.locate(self.tx, node.share.name, node_id)
+            if place is not None:
+                self._require_tokens(self.lineage(place.path), top=node)
         return [row.token for row in rows]
+
+    def _require_tokens(self, lineage: Sequence[Node], *, top: Node | None = None) -> None:
+        """Refuse to change the last node of ``lineage`` without the tokens that this takes.
+
+        With ``top``, to change it and whatever lies in it, as part of a change to ``top``: what
+        no lock lies on there is covered by the deep ones alone. Where a lock lies is told only if
+        a listing would show it.
+        """
+        rows = locking.covering(self.tx, lineage, self.now_us)
+        row = locking.missing(rows, self.principal_id, self.tokens)
+        if row is None and top is not None and lineage[-1].is_folder:
+            deep = [each for each in rows if each.depth_infinity]
+            row = locking.missing(deep, self.principal_id, self.tokens)
+        if row is not None:
+            root = next(each for each in lineage if each.id == row.node_id)
+            raise locking.refusal(row, root if self.shows(root) else None)
 
     def record(self, outcome: Outcome, error: str = "") -> Record:
         """Return the operation's audit record."""

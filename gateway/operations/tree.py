@@ -1,11 +1,10 @@
-"""Bodies of the operations on names: stat, list, make, delete, move, copy, times, properties."""
+"""Bodies of the operations on names: stat, make, delete, move, copy, times, properties."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
-from auth.policy import rules_below, visible_shares
 from backends.catalog import locks
 from backends.errors import (
     AlreadyExistsError,
@@ -18,7 +17,7 @@ from backends.errors import (
     NotEmptyError,
     NotFoundError,
 )
-from backends.vault import Node, entry_info
+from backends.vault import Node
 from gateway.errors import DeniedError
 from gateway.handles import Target, WriteHandle
 from gateway.model import Action, Kind, NodeInfo, PropertyName, Usage
@@ -28,15 +27,7 @@ from gateway.paths import DEPTH_LIMIT, ROOT, VirtualPath
 _CUT_OFF = "The upload of this file was cut off; continue it, or delete it."
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A folder and what it holds, sorted by name."""
-
-    folder: NodeInfo
-    children: list[NodeInfo]
-
-
-def stat(op: Operation, path: VirtualPath, *, properties: bool) -> NodeInfo:
+def stat(op: Operation, path: VirtualPath, *, properties: bool, digest: bool) -> NodeInfo:
     """Return what is known of the node."""
     writing = op.own_write(path)
     lineage = op.lineage(path)
@@ -64,48 +55,11 @@ def stat(op: Operation, path: VirtualPath, *, properties: bool) -> NodeInfo:
         return upload.info(path)
     if node is None:
         raise NotFoundError("There is no such file or folder.")
-    return node.info(op.vault.properties(op.tx, node) if properties else None)
-
-
-def scandir(op: Operation, path: VirtualPath, *, properties: bool) -> Listing:
-    """Return the folder and those of its children that the principal may know of."""
-    op.allow(Action.LIST, path)
-    if path.is_root:
-        return _list_shares(op)
-    folder = op.require(path)
-    if not folder.is_folder:
-        raise NotAFolderError("Only a folder can be listed.")
-    found = op.vault.properties_of_children(op.tx, folder) if properties else {}
-    if rules_below(op.policy, op.session.principal, path):
-        shown = [node for node in op.vault.children(op.tx, folder) if op.shows(node)]
-        children = {node.path.name: node.info(found.get(node.id)) for node in shown}
-    else:
-        children = {
-            name: entry_info(path.child(name), row, found.get(row.id))
-            for name, row in op.vault.entries(op.tx, folder)
-        }
-    for upload in op.unfinished_in(folder):
-        present = children.get(upload.name)
-        if op.vault.unfinished.is_current(upload, _present_id(present)):
-            children[upload.name] = upload.info(path.child(upload.name))
-    for writing_path, handle in op.own_writes(path):
-        if writing_path.parent == path:
-            children[writing_path.name] = handle.present_info
-    own_properties = op.vault.properties(op.tx, folder) if properties else None
-    return Listing(folder.info(own_properties), [children[name] for name in sorted(children)])
-
-
-def _present_id(info: NodeInfo | None) -> bytes | None:
-    """Return what ``operation.present_id`` does, from a listing's entry."""
-    if info is None:
-        return b""
-    return None if info.is_folder else bytes.fromhex(info.version_id)
-
-
-def _list_shares(op: Operation) -> Listing:
-    visible = visible_shares(op.policy, op.session.principal, op.situation)
-    roots = [op.find(VirtualPath((name,))) for name in sorted(visible)]
-    return Listing(NodeInfo(ROOT, Kind.FOLDER), [root.info() for root in roots if root is not None])
+    info = node.info(op.vault.properties(op.tx, node) if properties else None)
+    if digest and not node.is_folder and op.permits(Action.READ, path):
+        # It tells about the content, which a right to list alone must not.
+        return replace(info, sha256=op.vault.sha256(op.tx, node))
+    return info
 
 
 def make_folder(op: Operation, path: VirtualPath) -> NodeInfo:
@@ -115,6 +69,7 @@ def make_folder(op: Operation, path: VirtualPath) -> NodeInfo:
     if op.at_end(lineage, path) is not None or op.own_write(path) is not None:
         raise AlreadyExistsError("A file or folder of that name exists already.")
     folder = op.folder_for(path, lineage)
+    op.require_condition()
     op.require_unlocked(lineage, membership=False)
     node = op.vault.add_folder(op.tx, folder, path.name, author=op.principal_id)
     op.concerns(node)
@@ -143,6 +98,7 @@ def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: b
     if only_empty and (writing or not op.vault.is_empty(op.tx, node)):
         raise NotEmptyError("The folder is not empty; delete what it holds first.")
     op.allow_below(Action.DELETE, node)
+    op.require_condition()
     _remove(op, lineage)
     _forget(op, writing)
 
@@ -161,6 +117,8 @@ def move(
     node = op.at_end(lineage, source)
     existing = op.at_end(there, target)
     _allow_target(op, target, existing, folder=node is not None and node.is_folder)
+    if source != target and existing is None and not replace and op.own_write(target) is not None:
+        raise AlreadyExistsError("A file or folder of the new name exists already.")
     if node is None:
         return _move_unfinished(op, source, target, there, replace=replace)
     op.concerns(node)
@@ -175,6 +133,7 @@ def move(
     op.allow_below(Action.MOVE, node)
     op.allow_below(Action.CREATE, node, rebased=target)
     op.allow_carried(node, target)
+    op.require_condition()
     op.require_unlocked(lineage, membership=True)
     locks.remove(op.tx, op.require_unlocked_below(node))
     if existing is None:
@@ -213,6 +172,7 @@ def copy(
         op.allow_below(Action.READ, node)
         op.allow_below(Action.LIST, node)
         op.allow_below(Action.CREATE, node, rebased=target)
+    op.require_condition()
     op.require_unlocked(there, membership=False)
     if existing is not None and _merges(node, existing):
         op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
@@ -252,6 +212,7 @@ def set_properties(
     op.allow(Action.WRITE, path)
     lineage = op.lineage(path)
     node = op.require(path)
+    op.require_condition()
     op.require_unlocked(lineage, membership=False)
     present = op.vault.properties(op.tx, node)
     kept = {name: value for name, value in present.items() if name not in remove}

@@ -14,13 +14,14 @@ What is used of cheroot, and why not more (``server``, ``connection``):
   requests keep coming.
 
 What is used of wsgidav, and why not more (``library``):
-- ``RequestServer`` runs PROPPATCH, LOCK and UNLOCK: it takes their XML apart, keeps the order and
-  the all-or-nothing answers of PROPPATCH (424 for the innocent ones), and words the answers. It
-  sees the tree through a provider, a resource and a lock manager of ours, all bound to one
-  request's door, so that it decides nothing about rights, locks or storage.
+- ``RequestServer`` runs PROPPATCH: it takes the XML apart, keeps the order and the all-or-nothing
+  answers (424 for the innocent ones), and words the answer. It sees the tree through a provider
+  and a resource of ours, bound to one request's door, so that it decides nothing about rights,
+  locks or storage.
 - The other methods are native: wsgidav unquotes Destination before parsing it, creates empty
-  files before a body has arrived, answers COPY and MOVE with 204 always, misreads ranges, and
-  builds an element per property.
+  files before a body has arrived or a lock was granted, answers COPY and MOVE with 204 always,
+  misreads ranges, refuses a LOCK with a comment or an extension in its body, fails at a Timeout of
+  5,000 digits, refreshes anybody's lock, and builds an element per property.
 - Its If header parser (catastrophic backtracking), its XML parsing without limits, its
   authentication and its middleware are never reached.
 """

@@ -14,13 +14,20 @@ import secrets
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
+from backends.errors import QuotaExceededError, StorageFullError
 from gateway import status
-from gateway.errors import LockedError, SealgateError
-from gateway.model import Attempt, Client, Wire
-from gateway.webdav import library, propfind, reading, urls, writing
-from gateway.webdav.exchange import Exchange, with_if_header
+from gateway.errors import (
+    InvalidPathError,
+    LockConflictError,
+    LockedError,
+    SealgateError,
+    SessionEndedError,
+)
+from gateway.model import Attempt, Client, Session, Wire
+from gateway.paths import VirtualPath
+from gateway.webdav import library, lock, propfind, reading, urls, writing
+from gateway.webdav.exchange import METHODS, Exchange, refuse_body, with_conditions
 from gateway.webdav.messages import BodyCutError, HttpError, Request, Response
 from gateway.webdav.settings import WebdavSettings
 from gateway.webdav.xml_body import escape
@@ -43,15 +50,25 @@ HANDLERS: Final[dict[str, Handler]] = {
     "COPY": writing.copy,
     "MOVE": writing.move,
     "DELETE": writing.delete,
-    "LOCK": library.run,
-    "UNLOCK": library.run,
+    "LOCK": lock.lock,
+    "UNLOCK": lock.unlock,
 }
-ALLOW: Final = ", ".join(["OPTIONS", *HANDLERS])
+ALLOW: Final = ", ".join(METHODS)
 CREDENTIAL_LIMIT_CHARACTERS: Final = 1024
 SOFTWARE_LIMIT_CHARACTERS: Final = 200
 RETRY_AFTER_S: Final = 30
 
-_HREF_SAFE: Final = "/%~!$'()*,@:;=&+"
+# Known to HTTP, but not for what is here.
+_FOREIGN: Final = frozenset({"POST", "PATCH", "TRACE", "CONNECT", "SEARCH", "REPORT", "ACL"})
+# What the door was asked about before it was refused here, and has recorded.
+_SEEN_AT_THE_DOOR: Final = frozenset({404, 412})
+# RFC 4331 section 6, RFC 4918 section 16.
+_CONDITIONS: Final[dict[type[SealgateError], str]] = {
+    LockedError: "lock-token-submitted",
+    LockConflictError: "no-conflicting-lock",
+    QuotaExceededError: "quota-not-exceeded",
+    StorageFullError: "sufficient-disk-space",
+}
 _READING: Final = frozenset({"GET", "HEAD", "PROPFIND"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TEXT_TYPE: Final = ("Content-Type", "text/plain; charset=utf-8")
@@ -79,9 +96,7 @@ class WebdavApp:
         try:
             return self._answer(request)
         except HttpError as error:
-            return self._refusal(
-                request, error.status, error.message, error.condition, error.headers
-            )
+            return self._refusal(error.status, error.message, error.condition, error.headers)
         except SealgateError as error:
             return self._translated(request, error)
         except BodyCutError:
@@ -95,19 +110,32 @@ class WebdavApp:
             return self._challenge("Sign in with your name, and your password and code.")
         name, secret = credentials
         software = request.headers.get("user-agent", "")[:SOFTWARE_LIMIT_CHARACTERS]
-        session = self._monitor.login(
-            Attempt(
-                name=name,
-                wire=Wire.WEBDAV,
-                client=Client(request.client_address, software),
-                secret=secret,
-            )
-        )
+        client = Client(request.client_address, software)
+        attempt = Attempt(name=name, wire=Wire.WEBDAV, client=client, secret=secret)
+        session = self._monitor.recall(attempt) if _passes_the_door(request) else None
+        if session is None:
+            session = self._monitor.login(attempt)
+        try:
+            return self._handled(request, session)
+        except SessionEndedError:
+            self._monitor.forget(attempt)
+            raise
+        except (HttpError, InvalidPathError) as error:
+            code = error.status if isinstance(error, HttpError) else status.http_status(error)
+            seen = code in _SEEN_AT_THE_DOOR or isinstance(error.__cause__, SealgateError)
+            if not seen and not (request.method == "PUT" and request.body.started):
+                what = f"{request.method} {code}"
+                self._monitor.refused(client, Wire.WEBDAV, what, session)
+            raise
+
+    def _handled(self, request: Request, session: Session) -> Response:
         if request.method == "OPTIONS":
+            refuse_body(request)
             return _options()
         handler = HANDLERS.get(request.method)
         if handler is None:
-            raise HttpError(405, "This method is not known here.", headers=(("Allow", ALLOW),))
+            code = 405 if request.method in _FOREIGN else 501
+            raise HttpError(code, "This method is not served here.", headers=(("Allow", ALLOW),))
         path_text, query = urls.split_target(request.target)
         if query and request.method not in _READING:
             # A client that forgot to escape "?" means another file than the one left of it.
@@ -120,7 +148,7 @@ class WebdavApp:
             settings=self._settings,
             clock=self._monitor.clock,
         )
-        return handler(with_if_header(exchange))
+        return handler(with_conditions(exchange))
 
     def _challenge(self, message: str) -> Response:
         realm = self._settings.realm.replace('"', "'")
@@ -136,34 +164,26 @@ class WebdavApp:
             return self._challenge(str(error))
         if code >= 500:
             log.warning("%s answered with %d: %s", request.method, code, type(error).__name__)
-        condition = ""
-        if isinstance(error, LockedError):
-            condition = (
-                "no-conflicting-lock" if request.method == "LOCK" else "lock-token-submitted"
-            )
+        condition = _CONDITIONS.get(type(error), "")
         headers = (("Retry-After", str(RETRY_AFTER_S)),) if code == 503 else ()
         if code == 405:
             headers = (("Allow", ALLOW),)
-        return self._refusal(request, code, str(error), condition, headers)
+        href = _locked_href(error) if isinstance(error, LockedError) else ""
+        return self._refusal(code, str(error), condition, headers, href)
 
     def _refusal(
         self,
-        request: Request,
         code: int,
         message: str,
         condition: str,
         headers: tuple[tuple[str, str], ...],
+        href: str = "",
     ) -> Response:
         if not condition:
             return Response(code, [_TEXT_TYPE, *headers], body=f"{message}\n".encode())
-        inner = ""
-        if condition in {"lock-token-submitted", "no-conflicting-lock"}:
-            # RFC 4918 section 16 wants the address of the locked resource in it.
-            path = urls.split_target(request.target)[0]
-            inner = f"<D:href>{escape(quote(path.encode('latin-1'), safe=_HREF_SAFE))}</D:href>"
         body = (
             '<?xml version="1.0" encoding="utf-8"?><D:error xmlns:D="DAV:">'
-            f"<D:{condition}>{inner}</D:{condition}>"
+            f"<D:{condition}>{href}</D:{condition}>"
             f'<S:message xmlns:S="urn:sealgate">{escape(message)}</S:message></D:error>'
         )
         return Response(code, [_XML_TYPE, *headers], body=body.encode())
@@ -185,6 +205,19 @@ class WebdavApp:
             [_TEXT_TYPE],
             body=f"Something went wrong here. The administrator finds it as {request_id}.\n".encode(),
         )
+
+
+def _passes_the_door(request: Request) -> bool:
+    """Return whether no request of this kind is answered without an operation of the door."""
+    return request.method in HANDLERS and request.target != "/"
+
+
+def _locked_href(error: LockedError) -> str:
+    """Return the address of what is locked, as RFC 4918 section 16 wants it, if it may be told."""
+    if not error.root:
+        return ""
+    href = urls.href(VirtualPath.parse(error.root), folder=error.root_is_folder)
+    return f"<D:href>{escape(href)}</D:href>"
 
 
 def parse_basic(value: str) -> tuple[str, str] | None:
@@ -215,5 +248,10 @@ def _options() -> Response:
     # Finder mounts read-only unless "2" stands alone as a token; Windows asks for MS-Author-Via.
     return Response(
         200,
-        [("DAV", "1, 2"), ("MS-Author-Via", "DAV"), ("Allow", ALLOW), ("Accept-Ranges", "bytes")],
+        [
+            ("DAV", "1, 2, 3"),
+            ("MS-Author-Via", "DAV"),
+            ("Allow", ALLOW),
+            ("Accept-Ranges", "bytes"),
+        ],
     )

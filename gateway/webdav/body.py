@@ -16,7 +16,6 @@ from gateway.webdav.messages import BodyCutError, HttpError
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _CHUNK_LINE_LIMIT_BYTES: Final = 1024
 _TRAILER_LIMIT_BYTES: Final = 8 * 1024
-_RATE_GRACE_S: Final = 20.0
 
 
 class Inbox:
@@ -60,14 +59,18 @@ class Body:
     """A request's body of known size, or chunked when ``length`` is None (RFC 9112 section 7.1).
 
     ``begin`` runs once, before the first byte is waited for: it tells a waiting client to go
-    on. A client that sends fewer than ``rate_min_bytes_s`` while it is waited for is cut off.
+    on. A client that sends fewer than ``rate_min_bytes_s`` while it is waited for, after the first
+    ``rate_grace_s``, is cut off.
     """
 
     __slots__ = (
         "_begin",
+        "_behind_data",
         "_inbox",
+        "_rate_grace_s",
         "_rate_min_bytes_s",
         "_remaining",
+        "_trailer_bytes",
         "_waited_s",
         "finished",
         "length",
@@ -82,11 +85,15 @@ class Body:
         begin: Callable[[], None] | None = None,
         *,
         rate_min_bytes_s: int = 0,
+        rate_grace_s: float = 20.0,
     ) -> None:
         self._inbox = inbox
         self._begin = begin
         self._rate_min_bytes_s = rate_min_bytes_s
+        self._rate_grace_s = rate_grace_s
         self._remaining = length or 0
+        self._behind_data = False
+        self._trailer_bytes: int | None = None
         self._waited_s = 0.0
         self.length = length
         self.received_bytes = 0
@@ -97,7 +104,8 @@ class Body:
         """Fill ``view``; return the bytes written, fewer than its size only at the end.
 
         Raises BodyCutError when the body ends early or comes too slowly, HttpError 400 for
-        broken chunked coding.
+        broken chunked coding. BlockingIOError, where the inbox does not wait, loses what this
+        call read; the next one goes on behind it.
         """
         filled = 0
         if not self.started:
@@ -132,15 +140,13 @@ class Body:
         self._remaining -= size
         self._check_rate(before)
         if self._remaining == 0:
-            if self.length is None:
-                self._line(0)
-            else:
-                self.finished = True
+            self._behind_data = self.length is None
+            self.finished = not self._behind_data
         return size
 
     def _check_rate(self, before_s: float) -> None:
         self._waited_s += time.monotonic() - before_s
-        late_s = self._waited_s - _RATE_GRACE_S
+        late_s = self._waited_s - self._rate_grace_s
         if late_s > 0 and self.received_bytes < late_s * self._rate_min_bytes_s:
             # One byte a minute would hold a thread, and a session, for ever.
             raise BodyCutError
@@ -152,14 +158,20 @@ class Body:
         return line
 
     def _next_chunk(self) -> None:
-        match = _CHUNK_SIZE.fullmatch(self._line(_CHUNK_LINE_LIMIT_BYTES))
-        if match is None:
-            raise HttpError(400, "The chunked coding of the body is malformed.")
-        self._remaining = int(match[1], 16)
-        if self._remaining == 0:
-            trailer_bytes = 0
-            while line := self._line(_CHUNK_LINE_LIMIT_BYTES):
-                trailer_bytes += len(line)
-                if trailer_bytes > _TRAILER_LIMIT_BYTES:
-                    raise HttpError(400, "The trailer of the body is too large.")
-            self.finished = True
+        """Read on to the data of the next chunk, or to the end; goes on where it was interrupted."""
+        if self._behind_data:
+            self._line(0)
+            self._behind_data = False
+        if self._trailer_bytes is None:
+            match = _CHUNK_SIZE.fullmatch(self._line(_CHUNK_LINE_LIMIT_BYTES))
+            if match is None:
+                raise HttpError(400, "The chunked coding of the body is malformed.")
+            self._remaining = int(match[1], 16)
+            if self._remaining:
+                return
+            self._trailer_bytes = 0
+        while line := self._line(_CHUNK_LINE_LIMIT_BYTES):
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > _TRAILER_LIMIT_BYTES:
+                raise HttpError(400, "The trailer of the body is too large.")
+        self.finished = True

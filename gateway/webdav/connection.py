@@ -89,6 +89,9 @@ class Connection:
         self._inbox = Inbox(self._receive_into)
         self._shaking_hands = host.tls_context is not None
         self._timeout_s = 0.0
+        self._unread: Body | None = None
+        self._unread_until_bytes = 0
+        self._ending = False
         self.socket = sock
         self.remote_addr, self.remote_port = address[0], address[1]
         self.client_address = plain_address(address[0])
@@ -103,6 +106,10 @@ class Connection:
         try:
             if self._shaking_hands and not self._shake_hands():
                 return True
+            if self._ending:
+                return self._swallow()
+            if self._unread is not None and not self._drain(self._unread):
+                return self._waits()
             return self._serve()
         except (OSError, BodyCutError):
             return False
@@ -142,6 +149,11 @@ class Connection:
             sock.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        suite = sock.cipher()
+        if suite is None or "GCM" not in suite[0]:
+            # OpenSSL offers ChaCha20 with TLS 1.3 whatever the context says; only a client that
+            # knows nothing else ends up with it.
+            raise ConnectionAbortedError
         self._shaking_hands = False
         self.deadline = time.monotonic() + self._settings.header_timeout_s
         return True
@@ -154,11 +166,11 @@ class Connection:
                 head = self._next_head()
             except HttpError as error:
                 self._refuse(error)
-                return False
+                return self._waits()
             if head is None:
                 return True
-            if not self._exchange(head) or not self._host.ready:
-                return False
+            if not self._exchange(head):
+                return self._waits()
             served += 1
             wait_s = (
                 self._settings.header_timeout_s
@@ -176,26 +188,28 @@ class Connection:
         """
         inbox = self._inbox
         while True:
-            data = inbox.data.lstrip(b"\r\n") if inbox.data[:1] == b"\r" else inbox.data
+            # One empty line before a request is forgiven (RFC 9112 section 2.2): any number of
+            # them would let a stranger stay for ever.
+            data = inbox.data.removeprefix(b"\r\n")
             end = data.find(HEAD_END)
             if end >= 0:
                 inbox.data = data[end + 4 :]
                 return parse_head(data[:end])
             check_unfinished(data)
             # While others wait for a thread, only what has arrived already is read.
-            self._set_timeout(0 if data or self._host.busy else self._settings.linger_s)
+            self._set_timeout(0 if inbox.data or self._host.busy else self._settings.linger_s)
             try:
                 more = self.socket.recv(RECEIVE_BYTES)
             except (ssl.SSLWantReadError, BlockingIOError, TimeoutError):
                 return None
             if not more:
                 raise ConnectionResetError
-            if not data:
+            if not inbox.data:
                 self.deadline = time.monotonic() + self._settings.header_timeout_s
-            inbox.data = data + more
+            inbox.data += more
 
     def _exchange(self, head: Head) -> bool:
-        """Answer one request; return whether the connection can take another."""
+        """Answer one request; return whether the connection can take another at once."""
         settings = self._settings
         waiting = head.expects_continue and head.body_bytes != 0
         body = Body(
@@ -203,6 +217,7 @@ class Connection:
             head.body_bytes,
             self._tell_to_continue if waiting else None,
             rate_min_bytes_s=settings.body_rate_min_bytes_s,
+            rate_grace_s=settings.body_rate_grace_s,
         )
         self._set_timeout(settings.io_timeout_s)
         response = self._host.app(
@@ -223,29 +238,40 @@ class Connection:
             settings.drain_limit_bytes
         ):
             keep = False
-        self._send(response, keep=keep, bodiless=head.method == "HEAD")
-        if body.finished:
+        # Whoever does not know chunks learns the end of a stream from the end of the connection.
+        chunked = response.stream is not None and response.stream_bytes is None and head.modern
+        until_end = response.stream_bytes is None and not chunked
+        keep = keep and not until_end
+        self._send(response, keep=keep, bodiless=head.method == "HEAD", chunked=chunked)
+        if body.finished or not keep:
+            if until_end or not body.finished:
+                self._end()
             return keep
-        if unsent:
-            self._linger_out()
-            return False
-        if self._drained(body) and keep:
-            return True
-        self._linger_out()
-        return False
+        self._unread = body
+        self._unread_until_bytes = body.received_bytes + settings.drain_limit_bytes
+        self.deadline = time.monotonic() + settings.drain_limit_s
+        return self._drain(body)
 
-    def _send(self, response: Response, *, keep: bool, bodiless: bool) -> None:
+    def _waits(self) -> bool:
+        """Return whether the connection can take no request now but has something to wait for."""
+        return self._host.ready and (self._ending or self._unread is not None)
+
+    def _send(
+        self, response: Response, *, keep: bool, bodiless: bool, chunked: bool = False
+    ) -> None:
         size = response.stream_bytes if response.stream is not None else len(response.body)
         announced = size if response.length is None else response.length
         lines = [_STATUS_LINES[response.status], f"Date: {http_date(int(time.time()))}\r\n"]
         lines += [f"{name}: {value}\r\n" for name, value in response.headers]
-        if response.status not in _NO_BODY:
+        if chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        elif response.status not in _NO_BODY and announced is not None:
             lines.append(f"Content-Length: {announced}\r\n")
         lines.append(_ALWAYS)
         lines.append("\r\n" if keep else "Connection: close\r\n\r\n")
         head = "".join(lines).encode("latin-1")
         if response.stream is not None:
-            self._send_stream(response, head, bodiless=bodiless)
+            self._send_stream(response, head, bodiless=bodiless, chunked=chunked)
         elif bodiless or response.status in _NO_BODY:
             self.socket.sendall(head)
         elif len(response.body) <= JOIN_LIMIT_BYTES:
@@ -254,16 +280,29 @@ class Connection:
             self.socket.sendall(head)
             self.socket.sendall(response.body)
 
-    def _send_stream(self, response: Response, head: bytes, *, bodiless: bool) -> None:
+    def _send_stream(
+        self, response: Response, head: bytes, *, bodiless: bool, chunked: bool
+    ) -> None:
         stream, sent, complete = response.stream, 0, False
         assert stream is not None
+        waited_s = -self._settings.body_rate_grace_s
         try:
             self.socket.sendall(head)
             if not bodiless:
                 for block in stream.blocks():
-                    self.socket.sendall(block)
+                    began = time.monotonic()
+                    if chunked:
+                        self.socket.sendall(b"%x\r\n%b\r\n" % (len(block), block))
+                    else:
+                        self.socket.sendall(block)
                     sent += len(block)
-            complete = sent == response.stream_bytes
+                    waited_s += time.monotonic() - began
+                    if sent < waited_s * self._settings.body_rate_min_bytes_s:
+                        # Whoever reads a trickle would keep a thread from everybody else.
+                        raise ConnectionAbortedError
+                if chunked:
+                    self.socket.sendall(b"0\r\n\r\n")
+            complete = response.stream_bytes in {None, sent}
         finally:
             stream.close(complete=complete)
         if not complete:
@@ -276,41 +315,58 @@ class Connection:
         headers = [("Content-Type", "text/plain; charset=utf-8"), *error.headers]
         response = Response(error.status, headers, body=f"{error.message}\n".encode())
         self._send(response, keep=False, bodiless=False)
-        self._linger_out()
+        self._end()
 
-    def _drained(self, body: Body) -> bool:
-        """Read what is left of a refused body, within limits; return whether all of it came."""
-        until = time.monotonic() + self._settings.drain_limit_s
+    def _drain(self, body: Body) -> bool:
+        """Discard what has arrived of a refused body; return whether all of it came.
+
+        It is waited for in the selector: a stranger's 401 must not hold a thread.
+        """
         room = memoryview(bytearray(RECEIVE_BYTES))
-        left = self._settings.drain_limit_bytes
-        self._set_timeout(self._settings.drain_limit_s)
+        self._set_timeout(0)
         try:
-            while not body.finished:
-                left -= body.read_into(room)
-                if left <= 0 or time.monotonic() > until:
-                    return body.finished
-        except (BodyCutError, HttpError, OSError):
+            while not body.finished and body.received_bytes <= self._unread_until_bytes:
+                body.read_into(room)
+        except BlockingIOError:
             return False
+        except (BodyCutError, HttpError):
+            log.debug("a refused body was cut or malformed")
+        self._unread = None
+        if not body.finished:
+            self._end()
+            return False
+        self.deadline = time.monotonic() + self._settings.keep_alive_s
         return True
 
-    def _linger_out(self) -> None:
-        """Say goodbye, then read on a moment: closing with unread bytes would reset the answer."""
-        until = time.monotonic() + self._settings.drain_limit_s
-        room = bytearray(RECEIVE_BYTES)
+    def _end(self) -> None:
+        """Say goodbye, and have the selector read on a moment.
+
+        Closing at once, with bytes unread, would reset the connection under the answer.
+        """
+        self._ending = True
+        self.deadline = time.monotonic() + self._settings.drain_limit_s
+        self._set_timeout(0)
         try:
             if isinstance(self.socket, ssl.SSLSocket):
                 # Sends close_notify; the peer's own is not waited for.
-                self._set_timeout(0)
                 try:
                     self.socket.unwrap()
                 except (ssl.SSLError, OSError):
                     log.debug("the peer did not end TLS in turn")
             socket.socket.shutdown(self.socket, socket.SHUT_WR)
-            self._set_timeout(self._settings.drain_limit_s)
-            while time.monotonic() < until and socket.socket.recv_into(self.socket, room):
-                pass
         except OSError:
             log.debug("the peer left first")
+
+    def _swallow(self) -> bool:
+        """Discard what has arrived after the goodbye; return whether more may come."""
+        room = bytearray(RECEIVE_BYTES)
+        try:
+            for _ in range(TURN_LIMIT):
+                if not socket.socket.recv_into(self.socket, room):
+                    return False
+        except BlockingIOError:
+            return True
+        return time.monotonic() < self.deadline
 
     def _tell_to_continue(self) -> None:
         if not self._inbox.data:
@@ -319,6 +375,8 @@ class Connection:
     def _receive_into(self, view: memoryview) -> int:
         try:
             return self.socket.recv_into(view)
+        except ssl.SSLWantReadError:
+            raise BlockingIOError from None
         except (TimeoutError, ConnectionError, ssl.SSLError):
             # Silent for too long, reset, or cut without close_notify: not the end of a body.
             return 0

@@ -1,23 +1,28 @@
 """One authenticated request with its door: what every handler is given, and shared header work.
 
-Decides nothing about rights; evaluates preconditions against what the door tells. Imports the
-door's types and the pure modules of this package.
+Decides nothing about rights; says what a request's conditions are, which the door has judged in
+the transaction of a change. Imports the door's types and the pure modules of this package.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from backends.errors import NotFoundError
-from gateway.model import Clock, NodeInfo
+from backends.errors import ConflictError, NotFoundError
+from gateway.errors import DeniedError
+from gateway.model import Clock, Condition, Look, NodeInfo, Seen
 from gateway.paths import VirtualPath
 from gateway.webdav import if_header, urls
 from gateway.webdav.conditions import (
-    CONDITIONAL_HEADERS,
+    NO_PRECONDITIONS,
+    Preconditions,
     Representation,
+    Verdict,
     etag_of,
-    evaluate,
+    judge,
+    parse_preconditions,
 )
 from gateway.webdav.messages import HttpError, Request
 from gateway.webdav.settings import WebdavSettings
@@ -26,7 +31,26 @@ if TYPE_CHECKING:
     from gateway.monitor import Door
 
 SECOND_US = 1_000_000
-_ABSENT = Representation(exists=False)
+METHODS: Final = (
+    "OPTIONS",
+    "GET",
+    "HEAD",
+    "PUT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "DELETE",
+    "LOCK",
+    "UNLOCK",
+)
+
+_ABSENT: Final = Representation(exists=False)
+# What changes nothing passes no transaction that could judge its conditions.
+_READING: Final = frozenset({"GET", "HEAD", "PROPFIND"})
+_FAILED: Final = "A precondition of the request does not hold."
+_IF_FAILED: Final = "No list of conditions in the If header holds."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +64,7 @@ class Exchange:
     settings: WebdavSettings
     clock: Clock
     tokens: frozenset[str] = frozenset()
-
-    @property
-    def conditional(self) -> bool:
-        """Whether the request carries any precondition of RFC 9110."""
-        headers = self.request.headers
-        return any(name in headers for name in CONDITIONAL_HEADERS)
+    preconditions: Preconditions = NO_PRECONDITIONS
 
     def header(self, name: str, default: str = "") -> str:
         """Return a header's value; ``name`` in lower case."""
@@ -72,39 +91,59 @@ class Exchange:
             raise HttpError(400, "The Overwrite header is neither T nor F.")
         return value == "T"
 
-    def stat_or_none(self) -> NodeInfo | None:
-        """Return what the path is, None when there is nothing."""
-        try:
-            info: NodeInfo = self.door.stat(self.path)
-        except NotFoundError:
-            return None
-        return info
+    def judge(self, info: NodeInfo | None) -> Verdict:
+        """Return what the RFC 9110 preconditions call for with ``info`` (None: nothing there).
 
-    def check_preconditions(self, info: NodeInfo | None, *, safe: bool) -> int | None:
-        """Evaluate the RFC 9110 preconditions against ``info`` (None: nothing there).
-
-        Returns 304 when a safe method is to be answered so, else None; raises HttpError 412.
+        Raises HttpError 412 instead of returning FAILED.
         """
-        status = evaluate(self.request.headers, representation(info), safe=safe)
-        if status == 412:
-            raise HttpError(412, "A precondition of the request does not hold.")
-        return status
+        verdict = judge(self.preconditions, representation(info), self.request.method)
+        if verdict is Verdict.FAILED:
+            raise HttpError(412, _FAILED)
+        return verdict
+
+    def refuse_body(self) -> None:
+        """Raise HttpError 415 when the request has a body (RFC 4918 section 8.4)."""
+        refuse_body(self.request)
 
 
-def with_if_header(exchange: Exchange) -> Exchange:
-    """Evaluate the If header; return the exchange with a door that carries its lock tokens.
+def refuse_body(request: Request) -> None:
+    """Raise HttpError 415 when the request has a body (RFC 4918 section 8.4)."""
+    body = request.body
+    # Chunked coding of nothing at all is no body.
+    if body.length == 0 or (body.length is None and not body.read_into(memoryview(bytearray(1)))):
+        return
+    raise HttpError(415, f"{request.method} takes no body.")
+
+
+def allow(*, without: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the Allow header that belongs to a 405 (RFC 9110 section 15.5.6)."""
+    return "Allow", ", ".join(method for method in METHODS if method not in without)
+
+
+def with_conditions(exchange: Exchange) -> Exchange:
+    """Return the exchange with its conditions and a door that carries its lock tokens.
+
+    Whatever changes anything through that door fails with ConflictError unless the If header and
+    the preconditions of RFC 9110 hold in the transaction of the change. For a method that changes
+    nothing the If header is evaluated here; the rest is the handler's, which asks ``judge``.
 
     The Lock-Token header, which UNLOCK names its lock by, submits nothing (RFC 4918 section
-    10.5). Raises HttpError 400 for a malformed header, 412 when no list of it holds.
+    10.5). Raises HttpError 400 for malformed conditions, 412 when no list of the If header holds.
     """
-    value = exchange.request.headers.get("if")
-    if value is None:
+    headers = exchange.request.headers
+    given = parse_preconditions(headers, exchange.clock() // SECOND_US)
+    lists = if_header.parse_if(headers["if"]) if "if" in headers else []
+    if given == NO_PRECONDITIONS and not lists:
         return exchange
-    lists = if_header.parse_if(value)
     tokens = if_header.submitted_tokens(lists)
-    if not if_header.holds(lists, lambda url: _state(exchange, url)):
-        raise HttpError(412, "No list of conditions in the If header holds.")
-    return replace(exchange, door=exchange.door.with_tokens(tokens), tokens=tokens)
+    exchange = replace(exchange, preconditions=given, tokens=tokens)
+    if exchange.request.method in _READING:
+        look = _look_through(exchange.door)
+        if lists and not if_header.holds(lists, lambda url: _state(exchange, look, url)):
+            raise HttpError(412, _IF_FAILED)
+        return exchange
+    condition = _condition(exchange, lists)
+    return replace(exchange, door=exchange.door.with_tokens(tokens, condition))
 
 
 def representation(info: NodeInfo | None) -> Representation:
@@ -118,15 +157,40 @@ def representation(info: NodeInfo | None) -> Representation:
     )
 
 
-def _state(exchange: Exchange, url: str) -> if_header.ResourceState:
+def _condition(exchange: Exchange, lists: list[if_header.ConditionList]) -> Condition:
+    given, method = exchange.preconditions, exchange.request.method
+
+    def condition(look: Look) -> None:
+        if lists and not if_header.holds(lists, lambda url: _state(exchange, look, url)):
+            raise ConflictError(_IF_FAILED)
+        if given.given:
+            current = representation(look(exchange.path).info)
+            if judge(given, current, method) is Verdict.FAILED:
+                raise ConflictError(_FAILED)
+
+    return condition
+
+
+def _state(exchange: Exchange, look: Look, url: str) -> if_header.ResourceState:
     path: VirtualPath | None = exchange.path
     if url:
         path = urls.path_of_url(url, exchange.header("host"), exchange.settings.public_url)
     if path is None:
         return if_header.ResourceState(frozenset(), "")
-    try:
-        etag = etag_of(exchange.door.stat(path).version_id)
-    except NotFoundError:
-        etag = ""
-    held = frozenset(lock.token for lock in exchange.door.locks(path) if lock.token)
-    return if_header.ResourceState(held, etag)
+    seen = look(path)
+    etag = "" if seen.info is None else etag_of(seen.info.version_id)
+    return if_header.ResourceState(seen.tokens, etag)
+
+
+def _look_through(door: Door) -> Look:
+    """Return a look at the tree from outside any transaction."""
+
+    def look(path: VirtualPath) -> Seen:
+        try:
+            info = door.stat(path)
+            held = door.locks(path)
+        except (NotFoundError, DeniedError):
+            return Seen(None)
+        return Seen(info, frozenset(lock.token for lock in held if lock.token))
+
+    return look

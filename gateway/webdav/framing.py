@@ -25,7 +25,7 @@ _METHOD = re.compile(r"[A-Z]{1,32}")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]+)(?::[0-9]{1,5})?")
-_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 _SINGLE: Final = frozenset(
     {
@@ -61,7 +61,10 @@ _KNOWN: Final = {name: name for name in _SINGLE | _LISTS} | {
 
 @dataclass(slots=True)
 class Head:
-    """A request's head. ``body_bytes`` is None for chunked coding, 0 when there is no body."""
+    """A request's head. ``body_bytes`` is None for chunked coding, 0 when there is no body.
+
+    ``modern``: HTTP/1.1, so that the answer may be chunked.
+    """
 
     method: str
     target: str
@@ -69,6 +72,7 @@ class Head:
     body_bytes: int | None
     keep_alive: bool
     expects_continue: bool
+    modern: bool
 
 
 def check_unfinished(data: bytes) -> None:
@@ -111,11 +115,12 @@ def parse_head(data: bytes) -> Head:
     expects = _expects_continue(headers, modern=modern)
     return Head(
         method=method,
-        target=_origin_form(method, target),
+        target=_origin_form(method, target, headers.get("host")),
         headers=headers,
         body_bytes=_body_bytes(headers, modern=modern),
         keep_alive=modern and "close" not in headers.get("connection", "").lower(),
         expects_continue=expects,
+        modern=modern,
     )
 
 
@@ -125,10 +130,11 @@ def _fields(lines: list[str]) -> dict[str, str]:
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         known = _KNOWN.get(name)
+        # A space before the colon, a folded line, an empty name and no colon at all fail here.
+        if not colon or (known is None and not _TOKEN.fullmatch(name)):
+            raise HttpError(400, "A header field is malformed.")
+        value = value.strip(" \t")
         if known is None:
-            # A space before the colon, a folded line and an empty name all fail here.
-            if not colon or not _TOKEN.fullmatch(name):
-                raise HttpError(400, "A header field is malformed.")
             known = name.lower()
             # Gateways that turn "-" into "_" would take "Content_Length" for the real one.
             if "_" in known and known.replace("_", "-") in _SINGLE:
@@ -136,9 +142,10 @@ def _fields(lines: list[str]) -> dict[str, str]:
         if known in headers:
             if known in _SINGLE:
                 raise HttpError(400, "A header field that may appear once is repeated.")
-            headers[known] += ", " + value.strip(" \t")
+            # Empty elements of a list mean nothing (RFC 9110 section 5.6.1.2).
+            headers[known] = ", ".join(filter(None, (headers[known], value)))
         else:
-            headers[known] = value.strip(" \t")
+            headers[known] = value
     return headers
 
 
@@ -178,12 +185,14 @@ def _body_bytes(headers: dict[str, str], *, modern: bool) -> int | None:
     return int(length)
 
 
-def _origin_form(method: str, target: str) -> str:
-    """Return the target as path and query; an absolute form loses its authority."""
+def _origin_form(method: str, target: str, host: str | None) -> str:
+    """Return the target as path and query; an absolute form loses its authority, ``host``."""
     if target.startswith("/") or (target == "*" and method == "OPTIONS"):
         return target
     match = _ABSOLUTE.match(target)
     if match is None:
         raise HttpError(400, "The request target is malformed.")
+    if host is not None and match[1].lower() != host.lower():
+        raise HttpError(400, "The request target and the Host field name different servers.")
     rest = target[match.end() :]
     return rest if rest.startswith("/") else f"/{rest}"

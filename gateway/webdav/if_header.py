@@ -14,6 +14,9 @@ from gateway.webdav.messages import HttpError
 CONDITION_LIMIT: Final = 1000
 """How many conditions one header may hold."""
 
+RESOURCE_LIMIT: Final = 100
+"""How many resources one header may name: each of them costs a look-up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -44,9 +47,10 @@ def parse_if(value: str) -> list[ConditionList]:
     """Return the lists of an If header; one of them must hold.
 
     Every character is looked at once, so a hostile header costs no more than its length.
-    Raises HttpError 400 when it does not follow the grammar.
+    Raises HttpError 400 when it does not follow the grammar, or is beyond the limits.
     """
     lists: list[ConditionList] = []
+    urls: set[str] = set()
     url, position, count = "", 0, 0
     while True:
         position = _skip_blanks(value, position)
@@ -58,7 +62,8 @@ def parse_if(value: str) -> list[ConditionList]:
             if url and (not lists or lists[-1].url != url):
                 raise _malformed()
             url, position = _until(value, position + 1, ">")
-            if not url:
+            urls.add(url)
+            if not url or len(urls) > RESOURCE_LIMIT:
                 raise _malformed()
         elif value[position] == "(":
             conditions, position = _conditions(value, position + 1, CONDITION_LIMIT - count)

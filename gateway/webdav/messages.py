@@ -75,7 +75,7 @@ class Stream(Protocol):
     """Content of a response that is sent block by block."""
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield exactly as many bytes as the response announced."""
+        """Yield the content, exactly as many bytes as the response announced if it did."""
 
     def close(self, *, complete: bool) -> None:
         """Let go of what lies behind; ``complete``: every byte was handed to the socket."""
@@ -83,7 +83,7 @@ class Stream(Protocol):
 
 @dataclass(slots=True)
 class Response:
-    """One answer: ``body``, or ``stream`` of ``stream_bytes``; never both.
+    """One answer: ``body``, or ``stream`` of ``stream_bytes`` (None: not known); never both.
 
     A HEAD answer sets ``length`` to announce the size that a GET would have.
     """
@@ -92,6 +92,6 @@ class Response:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     stream: Stream | None = None
-    stream_bytes: int = 0
+    stream_bytes: int | None = 0
     length: int | None = None
     close: bool = False

@@ -1,31 +1,49 @@
-"""PROPFIND: one listing of the door joined into one multistatus (RFC 4918 section 9.1).
+"""PROPFIND: a listing of the door as a multistatus, page by page (RFC 4918 section 9.1).
 
-Text fragments are joined, no element objects are made: 1,000 entries cost milliseconds. Imports
-the pure modules of this package and the errors of storage.
+Text fragments are joined, no element objects are made: 1,000 entries cost milliseconds, and of
+100,000 only a page lies in memory. Imports the pure modules of this package and the errors of
+storage.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from backends.errors import NotAFolderError, NotFoundError
 from gateway.errors import DeniedError
-from gateway.model import NodeInfo, PropertyName, Usage
+from gateway.model import Entry, NodeInfo, PropertyName, Usage
 from gateway.paths import VirtualPath
 from gateway.webdav import urls
 from gateway.webdav.exchange import Exchange
 from gateway.webdav.messages import HttpError, Response
-from gateway.webdav.properties import ALLPROP, LIVE, Render, Surroundings
+from gateway.webdav.properties import ALLPROP, LIVE, Locks, Render, Surroundings
 from gateway.webdav.settings import XML_BODY_LIMIT_BYTES
 from gateway.webdav.xml_body import DAV, Wanted, empty_element, parse_propfind
 
+if TYPE_CHECKING:
+    from gateway.operations.listing import Listing
+
 XML_TYPE: Final = ("Content-Type", "application/xml; charset=utf-8")
-MULTISTATUS_BEGIN: Final = '<?xml version="1.0" encoding="utf-8"?><D:multistatus xmlns:D="DAV:">'
+# How Windows writes the four properties that it stores with every file: with both its prefixes.
+_DAV_BINDING: Final = ' xmlns:D="DAV:"'
+_WIN32_BINDING: Final = ' xmlns:Z="urn:schemas-microsoft-com:"'
+
+MULTISTATUS_BEGIN: Final = (
+    f'<?xml version="1.0" encoding="utf-8"?><D:multistatus{_DAV_BINDING}{_WIN32_BINDING}>'
+)
 MULTISTATUS_END: Final = "</D:multistatus>"
 
 _FOUND: Final = "</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
 _MISSING: Final = "</D:prop><D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>"
 _LOCK_DISCOVERY: Final = PropertyName(DAV, "lockdiscovery")
+_OF_A_PATH: Final = frozenset(
+    PropertyName(DAV, local) for local in ("quota-used-bytes", "quota-available-bytes")
+)
+
+# A folder is asked for again and again, and most of its names are still the same.
+_href_name = lru_cache(maxsize=16_384)(urls.href_name)
 
 
 def propfind(exchange: Exchange) -> Response:
@@ -37,35 +55,40 @@ def propfind(exchange: Exchange) -> Response:
     depth = exchange.depth("infinity", frozenset({"0", "1", "infinity"}))
     wanted = parse_propfind(exchange.request.body.read_all(XML_BODY_LIMIT_BYTES))
     dead = wanted.every or wanted.names_only or any(name not in LIVE for name in wanted.names)
-    nodes = _nodes(exchange, depth, dead=dead)
+    info, listing = _found(exchange, depth, dead=dead)
     locks = wanted.every or _LOCK_DISCOVERY in wanted.names
     around = Surroundings(
-        locks=exchange.door.locks(exchange.path, below=len(nodes) > 1) if locks else (),
-        usage=_usage_once(exchange),
+        locks=Locks.of(exchange.door.locks(exchange.path, below=listing is not None), exchange.path)
+        if locks
+        else Locks(),
+        usage=_UsageOnce(exchange),
         now_us=exchange.clock(),
     )
+    answer = _Answer(wanted, around)
     parts = [MULTISTATUS_BEGIN]
-    base = urls.href(exchange.path, folder=True)
-    for index, info in enumerate(nodes):
-        if index:
-            href = base + urls.href_name(info.name) + ("/" if info.is_folder else "")
-        else:
-            href = urls.href(info.path, folder=info.is_folder)
-        parts.append(f"<D:response><D:href>{href}</D:href>")
-        _append_properties(parts, info, wanted, around)
-        parts.append("</D:response>")
-    parts.append(MULTISTATUS_END)
-    return Response(207, [XML_TYPE], body="".join(parts).encode("utf-8", "replace"))
+    answer.append(parts, urls.href(info.path, folder=info.is_folder), info)
+    if listing is None:
+        parts.append(MULTISTATUS_END)
+        return Response(207, [XML_TYPE], body=_encoded(parts))
+    first = next(listing.pages, ())
+    answer.append_page(parts, info, first)
+    second = next(listing.pages, None)
+    if second is None:
+        parts.append(MULTISTATUS_END)
+        return Response(207, [XML_TYPE], body=_encoded(parts))
+    return Response(
+        207, [XML_TYPE], stream=_Pages(answer, info, parts, second, listing), stream_bytes=None
+    )
 
 
-def _nodes(exchange: Exchange, depth: str, *, dead: bool) -> list[NodeInfo]:
-    """Return the node itself first, then at Depth 1 its children."""
+def _found(exchange: Exchange, depth: str, *, dead: bool) -> tuple[NodeInfo, Listing | None]:
+    """Return the node itself, and at Depth 1 what a folder holds."""
     if depth == "1":
         try:
             listing = exchange.door.scandir(exchange.path, properties=dead)
         except NotAFolderError:
-            return [exchange.door.stat(exchange.path, properties=dead)]
-        return [listing.folder, *listing.children]
+            return exchange.door.stat(exchange.path, properties=dead), None
+        return listing.folder, listing
     info = exchange.door.stat(exchange.path, properties=dead)
     if depth == "infinity" and info.is_folder:
         raise HttpError(
@@ -73,49 +96,140 @@ def _nodes(exchange: Exchange, depth: str, *, dead: bool) -> list[NodeInfo]:
             "Folders are listed one level at a time: ask with Depth 0 or 1.",
             condition="propfind-finite-depth",
         )
-    return [info]
+    return info, None
 
 
-def _append_properties(
-    parts: list[str], info: NodeInfo, wanted: Wanted, around: Surroundings
-) -> None:
-    if wanted.names_only:
+def _without_bindings(text: str) -> str:
+    """Return a property's element without what the document has bound already.
+
+    Repeated with every file they would make a folder of 1,000 too long for Windows.
+    """
+    tag, end, rest = text.partition(">")
+    return tag.replace(_DAV_BINDING, "").replace(_WIN32_BINDING, "") + end + rest
+
+
+def _encoded(parts: Sequence[str]) -> bytes:
+    return "".join(parts).encode("utf-8", "replace")
+
+
+class _Pages:
+    """The rest of a long listing as a stream; a page that fails cuts the answer short."""
+
+    def __init__(
+        self,
+        answer: _Answer,
+        folder: NodeInfo,
+        begun: list[str],
+        second: Sequence[Entry],
+        listing: Listing,
+    ) -> None:
+        self._answer = answer
+        self._folder = folder
+        self._begun = begun
+        self._second = second
+        self._listing = listing
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the document in pages."""
+        yield _encoded(self._begun)
+        page: Sequence[Entry] | None = self._second
+        while page is not None:
+            parts: list[str] = []
+            self._answer.append_page(parts, self._folder, page)
+            page = next(self._listing.pages, None)
+            if page is None:
+                parts.append(MULTISTATUS_END)
+            yield _encoded(parts)
+
+    def close(self, *, complete: bool) -> None:
+        """Do nothing: a listing holds nothing open between its pages."""
+
+
+class _Question(NamedTuple):
+    """One property that was asked for by name: how it is rendered (None: dead), and its absence."""
+
+    name: PropertyName
+    render: Render | None
+    absent: str
+
+
+class _Answer:
+    """Renders nodes for one request; what depends on the request alone is worked out once."""
+
+    def __init__(self, wanted: Wanted, around: Surroundings) -> None:
+        self._wanted = wanted
+        self._around = around
+        self._renders = ALLPROP if wanted.every else ()
+        self._questions = tuple(
+            _Question(name, LIVE.get(name), empty_element(name))
+            for name in wanted.names
+            if not (wanted.every and LIVE.get(name) in ALLPROP)
+        )
+        # Locks and space belong to paths, which the entries of a listing do not carry.
+        self._needs_path = bool(around.locks) or any(name in _OF_A_PATH for name in wanted.names)
+
+    def append_page(self, parts: list[str], folder: NodeInfo, page: Sequence[Entry]) -> None:
+        """Append the responses for ``page`` of a listing of ``folder``."""
+        base = urls.href(folder.path, folder=True)
+        append = self._append_names if self._wanted.names_only else self._append_values
+        for entry in page:
+            end = "/" if entry.is_folder else ""
+            parts.append(f"<D:response><D:href>{base}{_href_name(entry.name)}{end}</D:href>")
+            append(parts, entry.info(folder.path) if self._needs_path else entry)
+            parts.append("</D:response>")
+
+    def append(self, parts: list[str], href: str, info: NodeInfo) -> None:
+        """Append the response for one node."""
+        parts.append(f"<D:response><D:href>{href}</D:href>")
+        if self._wanted.names_only:
+            self._append_names(parts, info)
+        else:
+            self._append_values(parts, info)
+        parts.append("</D:response>")
+
+    def _append_names(self, parts: list[str], info: NodeInfo | Entry) -> None:
+        around = self._around
         names = [name for name, render in LIVE.items() if render(info, around) is not None]
         parts.append("<D:propstat><D:prop>")
         parts.extend(empty_element(name) for name in (*names, *info.properties))
         parts.append(_FOUND)
-        return
-    missing: list[str] = []
-    parts.append("<D:propstat><D:prop>")
-    if wanted.every:
-        parts.extend([text for render in ALLPROP if (text := render(info, around)) is not None])
-        parts.extend(info.properties.values())
-    for name in wanted.names:
-        render: Render | None = LIVE.get(name)
-        if wanted.every and (name in info.properties or render in ALLPROP):
-            continue
-        text = info.properties.get(name) if render is None else render(info, around)
-        if text is None:
-            missing.append(empty_element(name))
-        else:
-            parts.append(text)
-    parts.append(_FOUND)
-    if missing:
+
+    def _append_values(self, parts: list[str], info: NodeInfo | Entry) -> None:
+        around, dead = self._around, info.properties
+        missing: list[str] = []
         parts.append("<D:propstat><D:prop>")
-        parts.extend(missing)
-        parts.append(_MISSING)
+        if self._wanted.every:
+            for render in self._renders:
+                text = render(info, around)
+                if text is not None:
+                    parts.append(text)
+            parts.extend([_without_bindings(text) for text in dead.values()])
+        for question in self._questions:
+            if question.render is not None:
+                text = question.render(info, around)
+            elif self._wanted.every and question.name in dead:
+                continue
+            else:
+                text = dead.get(question.name)
+            if text is None:
+                missing.append(question.absent)
+            else:
+                parts.append(text)
+        parts.append(_FOUND)
+        if missing:
+            parts.append("<D:propstat><D:prop>")
+            parts.extend(missing)
+            parts.append(_MISSING)
 
 
 class _UsageOnce:
-    """Asks the door for each share's space at most once in a request; the root has none."""
+    """Asks the door for each share's space at most once in a request."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._known: dict[str, Usage | None] = {}
 
     def __call__(self, path: VirtualPath) -> Usage | None:
-        if path.is_root:
-            return None
         if path.share not in self._known:
             try:
                 usage = self._exchange.door.usage(path)
@@ -123,7 +237,3 @@ class _UsageOnce:
                 usage = None
             self._known[path.share] = usage
         return self._known[path.share]
-
-
-def _usage_once(exchange: Exchange) -> _UsageOnce:
-    return _UsageOnce(exchange)

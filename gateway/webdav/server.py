@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import resource
 import selectors
 import socket
 import ssl
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Forward secrecy and authenticated encryption only; TLS 1.3 brings its own, all of that kind.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+# Forward secrecy and AES-GCM only. OpenSSL's list for TLS 1.3 cannot be set from Python before
+# 3.15, but it begins with AES-GCM, and the server's order decides.
+_CIPHERS = "ECDHE+AESGCM"
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def make_tls_context(files: TlsFiles) -> ssl.SSLContext:
-    """Return a server context: TLS 1.2 and later, AEAD suites.
+    """Return a server context: TLS 1.2 and later (the best that the client has), AES-GCM.
 
     Raises OSError (ssl.SSLError among them) when a file cannot be read or does not fit.
     """
@@ -102,12 +105,23 @@ class Listener(HTTPServer):
         self.tls_context = tls_context
         self.app = app
         self.connections: set[Connection] = set()
+        self.connections_max = min(settings.connections_max, _files_limit() // 2)
         self._given = sock
         self._stopped = False
         # From now on clients queue, so that whoever made this may say "ready" before ``serve``.
         sock.listen(settings.backlog)
         self._stopping = threading.Lock()
         self.requests = Pool(self, min=settings.threads, max=settings.threads)
+
+    def process_conn(self, conn: Connection) -> None:
+        """Queue a connection for a thread, unless its deadline has passed.
+
+        ``Waiting`` alone would never see one late that sends a byte whenever it looks.
+        """
+        if conn.deadline < time.monotonic():
+            conn.close()
+            return
+        super().process_conn(conn)
 
     @property
     def busy(self) -> bool:
@@ -168,6 +182,12 @@ class Listener(HTTPServer):
         log.log(level, "%s", msg.partition("\n")[0][:200])
 
 
+def _files_limit() -> int:
+    """Return how many files this process may have open; half of them are for what is stored."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
 class Waiting(ConnectionManager):
     """The selector in which connections wait for bytes, each with a deadline of its own."""
 
@@ -209,13 +229,30 @@ class Waiting(ConnectionManager):
                 # The listener stays readable: without a pause this thread would spin.
                 time.sleep(0.05)
             return
-        if len(self.server.connections) >= self.server.settings.connections_max:
+        limit = self.server.connections_max
+        if len(self.server.connections) >= limit:
+            self._give_up_longest_idle()
+        if len(self.server.connections) >= limit + max(1, limit // 4):
             sock.close()
             return
         try:
             self.put(Connection(self.server, sock, address))
         except OSError:
             sock.close()
+
+    def _give_up_longest_idle(self) -> None:
+        """Have the connection closed that would be given up first, so that strangers keep nobody out.
+
+        Not at once: it may be among those that the selector has just seen, and its number would be
+        given to the next one that is accepted.
+        """
+        waiting = [
+            conn
+            for _, conn in self._selector.connections
+            if conn is not self.server and conn.deadline > 0
+        ]
+        if waiting:
+            min(waiting, key=lambda conn: conn.deadline).deadline = 0.0
 
 
 class Pool(ThreadPool):

@@ -38,7 +38,8 @@ class WebdavSettings:
     """Limits and names of one WebDAV listener.
 
     ``public_url`` is the address that clients use when a reverse proxy stands before the
-    listener (empty: whatever ``Host`` they send). Times are seconds.
+    listener (empty: whatever ``Host`` they send). Beyond ``connections_max``, or half of the files
+    that the process may open, the connection idle longest makes room. Times are seconds.
     """
 
     public_url: str = ""
@@ -51,8 +52,8 @@ class WebdavSettings:
     keep_alive_s: float = 75.0
     io_timeout_s: float = 30.0
     body_rate_min_bytes_s: int = 1 * KIB
+    body_rate_grace_s: float = 20.0
     drain_limit_bytes: int = 1 * MIB
     drain_limit_s: float = 2.0
     linger_s: float = 0.02
     lock_timeout_default_s: int = 600
-    lock_timeout_max_s: int = 3600

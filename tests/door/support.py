@@ -28,6 +28,7 @@ from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
 from backends.catalog.sessions import SqlSessionStore
 from backends.catalog.sqlite import open_catalog
+from backends.errors import ConflictError
 from backends.keyring import Mac, MasterKey, RecordCipher, derive_key
 from backends.share import Shares, ShareSettings, system_key
 from backends.vault import Vault
@@ -37,7 +38,7 @@ from gateway.audit.journal import Journal
 from gateway.audit.trail import Line
 from gateway.handles import WriteHandle
 from gateway.login import Login
-from gateway.model import Action, Client, Factor, NodeInfo, Session, Wire
+from gateway.model import Action, Client, Condition, Factor, Look, NodeInfo, Session, Wire
 from gateway.monitor import Door, Monitor
 from gateway.passage import Surroundings
 from gateway.paths import VirtualPath
@@ -367,6 +368,22 @@ def put(door: Door, path: str, content: bytes = b"content") -> NodeInfo:
     handle = door.open_write(at(path))
     handle.write_at(0, content)
     return handle.commit()
+
+
+def only_if(path: str, version_id: str) -> Condition:
+    """Return the condition that ``path`` holds that version; ``""``: nothing."""
+
+    def condition(look: Look) -> None:
+        info = look(at(path)).info
+        if ("" if info is None else info.version_id) != version_id:
+            raise ConflictError("It holds another.")
+
+    return condition
+
+
+def conditional(door: Door, path: str, version_id: str) -> Door:
+    """Return a door through which changes are made only while ``path`` holds that version."""
+    return door.with_tokens(frozenset(), only_if(path, version_id))
 
 
 def opened(door: Door, path: str = FILE, content: bytes = b"new") -> WriteHandle:

@@ -9,7 +9,7 @@ import pytest
 
 from auth.policy import Policy
 from gateway.errors import DeniedError, LockedError, SessionEndedError
-from gateway.model import SECOND_US
+from gateway.model import SECOND_US, Wire
 from gateway.monitor import Door
 from tests.door.support import (
     IDLE_TIMEOUT_S,
@@ -139,10 +139,9 @@ def test_the_deadline_is_the_earlier_end(gate: Gate, alice: Door) -> None:
 
 
 @pytest.mark.parametrize("how", ["idle", "logged off"])
-def test_an_ended_session_is_over_for_every_object_of_the_door(
-    gate: Gate, alice: Door, how: str
-) -> None:
+def test_an_ended_session_is_over_for_every_object_of_the_door(gate: Gate, how: str) -> None:
     """Open handles of both kinds, other doors and doors with tokens; by any process."""
+    alice = gate.door("alice", wire=Wire.SFTP)
     put(alice, str(FILE), b"x" * 100)
     reading, writing = alice.open_read(FILE), alice.open_write(at("/radiology/new"))
     reading.read_at(0, 1)
@@ -167,6 +166,41 @@ def test_an_ended_session_is_over_for_every_object_of_the_door(
         with pytest.raises(SessionEndedError):
             attempt()
     assert not gate.alive(alice.session)
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_an_upload_over_http_outlasts_the_sessions_time(
+    gate: Gate, alice: Door, *, reaped: bool
+) -> None:
+    """A client that cannot send a large body again may finish it, and then must sign in."""
+    put(alice, str(FILE), b"x" * 100)
+    reading, writing = alice.open_read(FILE), alice.open_write(at("/radiology/new"))
+    writing.write_at(0, b"x")
+    gate.clock.forward(IDLE_TIMEOUT_S)
+    if reaped:
+        gate.login.end_overdue()
+    with pytest.raises(SessionEndedError):
+        reading.read_at(1, 1)
+    writing.write_at(1, b"y")
+    assert writing.commit().size_bytes == 2
+    assert not gate.alive(alice.session)
+    with pytest.raises(SessionEndedError):
+        alice.open_write(at("/radiology/other"))
+
+
+@pytest.mark.parametrize("reason", ["ended-by-administrator", "disabled", "disconnected"])
+def test_an_upload_does_not_outlast_a_session_that_somebody_ended(
+    gate: Gate, alice: Door, reason: str
+) -> None:
+    """A user who is disabled in the middle stores nothing more, whenever their time was up."""
+    writing = alice.open_write(at("/radiology/new"))
+    writing.write_at(0, b"x")
+    gate.login.log_off(alice.session, reason)
+    gate.clock.forward(IDLE_TIMEOUT_S)
+    with pytest.raises(SessionEndedError):
+        writing.write_at(1, b"y")
+    with pytest.raises(SessionEndedError):
+        writing.commit()
 
 
 def test_open_files_of_an_ended_session_are_closed_with_their_records(

@@ -79,6 +79,12 @@ CASES = {
     "scandir": Case(lambda door, path, _: door.scandir(path), FOLDER, "list"),
     "open_read": Case(_read, FILE, "read", closing="read_end"),
     "open_write": Case(_write, FILE, "write"),
+    "store": Case(
+        lambda door, path, _: door.store(path, b"content"),
+        FILE,
+        "write",
+        missing=at("/radiology/missing/x"),
+    ),
     "mkdir": Case(
         lambda door, path, _: door.mkdir(path), NEW, "create", missing=at("/radiology/missing/x")
     ),

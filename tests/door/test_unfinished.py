@@ -147,7 +147,7 @@ def test_times_of_a_busy_upload_keep_nobody_waiting(gate: Gate, alice: Door, bob
     handle = opened(alice)
     setting = threading.Thread(target=alice.set_times, args=(at(FILE),), kwargs={"modified_us": 7})
     making = threading.Thread(target=bob.mkdir, args=(at("/radiology/folder"),))
-    with handle._lock:
+    with handle.file.lock:
         setting.start()
         driver = gate.catalog._driver
         assert isinstance(driver, SqliteDriver)

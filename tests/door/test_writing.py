@@ -16,7 +16,7 @@ from backends.errors import (
     StorageError,
 )
 from gateway.errors import DeniedError, SessionEndedError
-from gateway.model import Action, Kind
+from gateway.model import Action, Kind, Wire
 from gateway.monitor import Door
 from tests.door.support import (
     FILE,
@@ -24,6 +24,7 @@ from tests.door.support import (
     QUOTA_BYTES,
     Gate,
     at,
+    conditional,
     get,
     names,
     opened,
@@ -109,18 +110,18 @@ def test_write_after_the_end_is_refused(alice: Door) -> None:
 
 
 def test_conditions_at_open(gate: Gate, alice: Door) -> None:
-    """create, replace and base refuse at once, each with its error and one record."""
+    """create, replace and the client's own refuse at once, each with its error and one record."""
     version = put(alice, FILE).version_id
     gate.new_records()
     with pytest.raises(NotFoundError):
         alice.open_write(at("/radiology/new"), create=False)
     with pytest.raises(AlreadyExistsError):
         alice.open_write(at(FILE), replace=False)
-    for base in ("", "00" * 16):
+    for other in ("", "00" * 16):
         with pytest.raises(ConflictError):
-            alice.open_write(at(FILE), base=base)
+            conditional(alice, FILE, other).open_write(at(FILE))
     with pytest.raises(ConflictError):
-        alice.open_write(at("/radiology/new"), base=version)
+        conditional(alice, "/radiology/new", version).open_write(at("/radiology/new"))
     with pytest.raises(IsAFolderError):
         alice.open_write(at("/radiology"), replace=True)
     with pytest.raises(ParentMissingError):
@@ -128,11 +129,11 @@ def test_conditions_at_open(gate: Gate, alice: Door) -> None:
     assert [record["outcome"] for record in gate.new_records()] == ["failed"] * 7
 
 
-def test_base_is_judged_again_at_the_commit(gate: Gate, alice: Door, bob: Door) -> None:
+def test_a_condition_is_judged_again_at_the_commit(gate: Gate, alice: Door, bob: Door) -> None:
     """Of two editors that began alike the second to finish is refused; nothing is lost."""
     version = put(alice, FILE, b"old").version_id
-    mine = alice.open_write(at(FILE), base=version)
-    theirs = bob.open_write(at(FILE), base=version)
+    mine = conditional(alice, FILE, version).open_write(at(FILE))
+    theirs = conditional(bob, FILE, version).open_write(at(FILE))
     mine.write_at(0, b"mine")
     theirs.write_at(0, b"theirs" * 10_000)
     mine.commit()
@@ -145,12 +146,13 @@ def test_base_is_judged_again_at_the_commit(gate: Gate, alice: Door, bob: Door) 
     assert gate.content()["blobs"] == blobs
 
 
-@pytest.mark.parametrize("absent", [{"base": ""}, {"replace": False}], ids=str)
-def test_a_name_that_must_be_absent_is_so_at_the_commit(
-    alice: Door, bob: Door, absent: dict[str, str | bool]
-) -> None:
+@pytest.mark.parametrize("how", ["by its condition", "by not replacing"])
+def test_a_name_that_must_be_absent_is_so_at_the_commit(alice: Door, bob: Door, how: str) -> None:
     """Of two that make one name the second is refused and the first stays."""
-    handle = alice.open_write(at(FILE), **absent)  # type: ignore[arg-type]
+    if how == "by its condition":
+        handle = conditional(alice, FILE, "").open_write(at(FILE))
+    else:
+        handle = alice.open_write(at(FILE), replace=False)
     handle.write_at(0, b"second")
     put(bob, FILE, b"first")
     with pytest.raises((ConflictError, AlreadyExistsError)):
@@ -281,9 +283,9 @@ def test_all_rights_lost_end_reading_at_once(gate: Gate, alice: Door) -> None:
         alice.open_read(at(FILE))
 
 
-def test_session_that_ended_cannot_commit(gate: Gate, alice: Door) -> None:
+def test_session_that_ended_cannot_commit(gate: Gate) -> None:
     """What was sent is dropped, and the record says what it was to be."""
-    handle = opened(alice, content=BIG)
+    handle = opened(gate.door("alice", wire=Wire.SFTP), content=BIG)
     before = gate.content()
     gate.clock.forward(IDLE_TIMEOUT_S)
     with pytest.raises(SessionEndedError):

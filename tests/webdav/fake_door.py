@@ -6,15 +6,16 @@ relies on, so that the front end can be tested alone.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self, cast
 
 from auth.errors import DirectoryUnavailableError, LoginRefusedError
 from backends.errors import (
     AlreadyExistsError,
-    ConflictError,
     IntoItselfError,
     IsAFolderError,
     LengthMismatchError,
@@ -27,12 +28,15 @@ from gateway.errors import AuditUnavailableError, DeniedError, LockedError, Lock
 from gateway.model import (
     Attempt,
     Client,
+    Condition,
+    Entry,
     Factor,
     Kind,
     LockInfo,
     NodeInfo,
     Principal,
     PropertyName,
+    Seen,
     Session,
     Usage,
     Wire,
@@ -55,7 +59,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Listing:
     folder: NodeInfo
-    children: list[NodeInfo]
+    pages: Iterator[Sequence[Entry]]
 
 
 class FakeMonitor:
@@ -67,10 +71,15 @@ class FakeMonitor:
         self.now_us = START_US
         self.nodes: dict[VirtualPath, Node] = {}
         self.held: list[LockInfo] = []
+        self.unhashed: set[VirtualPath] = set()
         self.reads: list[tuple[str, bool]] = []
         self.aborts: list[str] = []
         self.attempts: list[Attempt] = []
         self.failure: Exception | None = None
+        self.page_size = 1000
+        self.page_limit = 100_000
+        self.pages: list[int] = []
+        self.refusals: list[str] = []
         for path in (ROOT, VirtualPath.parse("/share")):
             self.make(path, Kind.FOLDER)
 
@@ -97,13 +106,20 @@ class FakeMonitor:
             ends_us=START_US + 3600 * SECOND_US,
         )
 
+    def recall(self, attempt: Attempt) -> Session | None:
+        """Return None: every request logs in, which tests count."""
+        return None
+
+    def forget(self, attempt: Attempt) -> None:
+        """Recall nothing."""
+
     def bind(self, session: Session) -> FakeDoor:
         return FakeDoor(self, session)
 
     def refused(
         self, client: Client, wire: Wire, what: str, session: Session | None = None
     ) -> None:
-        pass
+        self.refusals.append(what)
 
     def make(self, path: VirtualPath, kind: Kind, data: bytes = b"") -> Node:
         self.now_us += SECOND_US
@@ -122,25 +138,38 @@ class FakeMonitor:
         self.nodes[path] = node
         return node
 
+    def hashed(self, node: Node) -> NodeInfo:
+        if node.info.is_folder or node.info.path in self.unhashed:
+            return node.info
+        return replace(node.info, sha256=hashlib.sha256(node.data).hexdigest())
+
 
 class FakeDoor:
     def __init__(
-        self, monitor: FakeMonitor, session: Session, tokens: frozenset[str] = frozenset()
+        self,
+        monitor: FakeMonitor,
+        session: Session,
+        tokens: frozenset[str] = frozenset(),
+        condition: Condition | None = None,
     ) -> None:
         self.monitor = monitor
         self.session = session
         self.tokens = tokens
+        self.condition = condition
 
-    def with_tokens(self, tokens: frozenset[str]) -> Self:
-        return cast(Self, FakeDoor(self.monitor, self.session, tokens))
+    def with_tokens(self, tokens: frozenset[str], condition: Condition | None = None) -> Self:
+        return cast(Self, FakeDoor(self.monitor, self.session, tokens, condition))
 
     # Reading
 
-    def stat(self, path: VirtualPath, *, properties: bool = False) -> NodeInfo:
+    def stat(
+        self, path: VirtualPath, *, properties: bool = False, digest: bool = False
+    ) -> NodeInfo:
         if self.monitor.failure is not None:
             raise self.monitor.failure
         node = self._node(path)
-        return replace(node.info, properties=dict(node.properties)) if properties else node.info
+        info = self.monitor.hashed(node) if digest else node.info
+        return replace(info, properties=dict(node.properties)) if properties else info
 
     def scandir(self, path: VirtualPath, *, properties: bool = False) -> Listing:
         folder = self.stat(path, properties=properties)
@@ -151,9 +180,16 @@ class FakeDoor:
             for other in list(self.monitor.nodes)
             if other != path and other.parent == path
         ]
-        return Listing(folder, children)
+        return Listing(folder, self._pages([Entry.of(child) for child in children]))
 
-    def open_read(self, path: VirtualPath) -> FakeReader:
+    def _pages(self, entries: list[Entry]) -> Iterator[Sequence[Entry]]:
+        for start in range(0, len(entries), self.monitor.page_size) or (0,):
+            if start >= self.monitor.page_limit:
+                raise DeniedError("the right is gone")
+            self.monitor.pages.append(start)
+            yield entries[start : start + self.monitor.page_size]
+
+    def open_read(self, path: VirtualPath, *, whole_limit_bytes: int = 0) -> FakeReader:
         node = self._node(path)
         if node.info.is_folder:
             raise IsAFolderError("This is a folder.")
@@ -174,7 +210,6 @@ class FakeDoor:
         create: bool = True,
         replace: bool = True,
         keep: bool = False,
-        base: str | None = None,
         expected_size: int | None = None,
     ) -> FakeWriter:
         with self.monitor.mutex:
@@ -184,16 +219,27 @@ class FakeDoor:
                 raise IsAFolderError("This is a folder.")
             if node is not None and not replace:
                 raise AlreadyExistsError("There is a file already.")
+            self.require_condition()
             self._check_locks(path, changes_parent=node is None)
             if expected_size is not None and expected_size > QUOTA_BYTES:
                 raise QuotaExceededError("The share is full.")
-            return FakeWriter(self, path, base, expected_size)
+            return FakeWriter(self, path, expected_size)
+
+    def store(
+        self, path: VirtualPath, content: bytes, *, modified_us: int | None = None
+    ) -> tuple[NodeInfo, bool]:
+        handle = self.open_write(path)
+        handle.write_at(0, content)
+        if modified_us is not None:
+            handle.set_modified(modified_us)
+        return handle.commit(), handle.created
 
     def mkdir(self, path: VirtualPath) -> NodeInfo:
         with self.monitor.mutex:
             self._check_place(path)
             if path in self.monitor.nodes:
                 raise AlreadyExistsError("The name is taken.")
+            self.require_condition()
             self._check_locks(path, changes_parent=True)
             return self.monitor.make(path, Kind.FOLDER).info
 
@@ -201,8 +247,11 @@ class FakeDoor:
         self, path: VirtualPath, *, kind: Kind | None = None, only_empty: bool = False
     ) -> None:
         with self.monitor.mutex:
-            self._node(path)
+            node = self._node(path)
+            if kind is Kind.FILE and node.info.is_folder:
+                raise IsAFolderError("This is a folder.")
             self._check_place(path)
+            self.require_condition()
             self._check_locks(path, changes_parent=True, tree=True)
             self._drop(path, locks_too=True)
 
@@ -244,6 +293,7 @@ class FakeDoor:
     ) -> None:
         with self.monitor.mutex:
             node = self._node(path)
+            self.require_condition()
             self._check_locks(path, changes_parent=False)
             for name in remove:
                 node.properties.pop(name, None)
@@ -278,6 +328,7 @@ class FakeDoor:
                 near = _covers(held, path) or (depth_infinity and held.path.is_within(path))
                 if near and (exclusive or held.exclusive):
                     raise LockedError(held.principal_name)
+            self.require_condition()
             created = path not in self.monitor.nodes
             if created:
                 self._check_locks(path, changes_parent=True)
@@ -298,6 +349,7 @@ class FakeDoor:
 
     def refresh_lock(self, path: VirtualPath, token: str, *, timeout_s: int) -> LockInfo:
         lock = self._own(path, token)
+        self.require_condition()
         fresh = replace(
             lock, timeout_s=timeout_s, expires_us=self.monitor.now_us + timeout_s * SECOND_US
         )
@@ -305,9 +357,21 @@ class FakeDoor:
         return fresh
 
     def unlock(self, path: VirtualPath, token: str) -> None:
-        self.monitor.held.remove(self._own(path, token))
+        lock = self._own(path, token)
+        self.require_condition()
+        self.monitor.held.remove(lock)
 
     # Inner
+
+    def require_condition(self) -> None:
+        if self.condition is not None:
+            self.condition(self._look)
+
+    def _look(self, path: VirtualPath) -> Seen:
+        node = self.monitor.nodes.get(path)
+        if node is None:
+            return Seen(None)
+        return Seen(node.info, frozenset(lock.token for lock in self.locks(path) if lock.token))
 
     def _own(self, path: VirtualPath, token: str) -> LockInfo:
         for lock in self.locks(path):
@@ -338,7 +402,9 @@ class FakeDoor:
         for group in groups:
             mine = any(lock.token in self.tokens and lock.principal_id == own for lock in group)
             if group and not mine:
-                raise LockedError(group[0].principal_name)
+                root = group[0].path
+                folder = root in self.monitor.nodes and self.monitor.nodes[root].info.is_folder
+                raise LockedError(group[0].principal_name, root=str(root), root_is_folder=folder)
 
     def _check_transfer(self, source: VirtualPath, target: VirtualPath, *, replace: bool) -> bool:
         self._node(source)
@@ -349,6 +415,7 @@ class FakeDoor:
         taken = target in self.monitor.nodes
         if taken and not replace:
             raise AlreadyExistsError("The name is taken.")
+        self.require_condition()
         self._check_locks(target, changes_parent=not taken, tree=taken)
         return not taken
 
@@ -378,7 +445,7 @@ class FakeDoor:
 class FakeReader:
     def __init__(self, monitor: FakeMonitor, node: Node) -> None:
         self.monitor = monitor
-        self.info = node.info
+        self.info = monitor.hashed(node)
         self.data = node.data
         self.size_bytes = len(node.data)
 
@@ -390,15 +457,13 @@ class FakeReader:
 
 
 class FakeWriter:
-    def __init__(
-        self, door: FakeDoor, path: VirtualPath, base: str | None, expected_size: int | None
-    ) -> None:
+    def __init__(self, door: FakeDoor, path: VirtualPath, expected_size: int | None) -> None:
         self.door = door
         self.path = path
-        self.base = base
         self.expected_size = expected_size
         self.data = bytearray()
         self.modified_us: int | None = None
+        self.aborted = False
         self.created = path not in door.monitor.nodes
 
     @property
@@ -418,9 +483,7 @@ class FakeWriter:
         monitor = self.door.monitor
         with monitor.mutex:
             old = monitor.nodes.get(self.path)
-            current = old.info.version_id if old else ""
-            if self.base is not None and self.base != current:
-                raise ConflictError("The file changed meanwhile.")
+            self.door.require_condition()
             node = monitor.make(self.path, Kind.FILE, bytes(self.data))
             if old is not None:
                 node.properties = old.properties
@@ -429,7 +492,9 @@ class FakeWriter:
             return node.info
 
     def abort(self, reason: str = "aborted") -> None:
-        self.door.monitor.aborts.append(reason)
+        if not self.aborted:
+            self.aborted = True
+            self.door.monitor.aborts.append(reason)
 
 
 def _covers(lock: LockInfo, path: VirtualPath) -> bool:

@@ -9,6 +9,8 @@ import pytest
 
 from backends.errors import IntegrityError, StorageUnavailableError
 from gateway.errors import AuditUnavailableError, DeniedError, SessionEndedError
+from gateway.model import Kind
+from gateway.paths import VirtualPath
 from gateway.webdav.app import parse_basic
 from tests.webdav.support import Site, basic, header
 
@@ -65,20 +67,22 @@ def test_the_door_learns_who_asks_and_with_what(site: Site) -> None:
 
 @pytest.mark.parametrize("target", ["/", "/share/none", "*"])
 def test_options_tells_windows_and_finder_what_they_need(site: Site, target: str) -> None:
-    """A separate token 2, MS-Author-Via and the methods; no look at any node."""
+    """A separate token 2, MS-Author-Via and the methods; no look at any node. Class 3 too."""
     site.monitor.failure = AssertionError("OPTIONS asked for a node")
     answer = site.ask("OPTIONS", target)
     assert answer.status == 200
-    assert {"1", "2"} == {token.strip() for token in header(answer, "DAV").split(",")}
+    assert {"1", "2", "3"} == {token.strip() for token in header(answer, "DAV").split(",")}
     assert header(answer, "MS-Author-Via") == "DAV"
     assert {"LOCK", "PROPPATCH"} <= set(header(answer, "Allow").split(", "))
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH", "TRACE", "BREW"])
-def test_other_methods_are_405(site: Site, method: str) -> None:
-    """With the list of those that are."""
+@pytest.mark.parametrize(
+    ("method", "status"), [("POST", 405), ("PATCH", 405), ("TRACE", 405), ("BREW", 501)]
+)
+def test_other_methods_are_refused(site: Site, method: str, status: int) -> None:
+    """405 where the method is known (RFC 9110 section 15.6.2), with the list of those served."""
     answer = site.ask(method, "/share")
-    assert answer.status == 405
+    assert answer.status == status
     assert "PROPFIND" in header(answer, "Allow")
 
 
@@ -131,3 +135,33 @@ def test_a_malformed_if_header_is_400_for_every_method(site: Site, value: str) -
     """Also for those that need no token."""
     for method in ("GET", "PROPFIND", "PUT", "LOCK"):
         assert site.ask(method, "/share", if_=value).status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "what"),
+    [
+        ("BREW", "/share", {}, "BREW 501"),
+        ("POST", "/share", {}, "POST 405"),
+        ("MOVE", "/share/a", {"destination": "http://elsewhere.example/b"}, "MOVE 502"),
+        ("MOVE", "/share/a", {}, "MOVE 400"),
+        ("GET", "/share/%00", {}, "GET 400"),
+        ("PROPFIND", "/share", {"depth": "7"}, "PROPFIND 400"),
+        ("PUT", "/share/b/", {}, "PUT 405"),
+    ],
+)
+def test_what_never_reaches_the_door_is_recorded_once(
+    site: Site, method: str, target: str, headers: dict[str, str], what: str
+) -> None:
+    """A refusal by the protocol alone, after the log-in, is an operation too."""
+    site.monitor.make(VirtualPath.parse("/share/a"), Kind.FILE, b"x")
+    site.ask(method, target, b"", **headers)
+    assert site.monitor.refusals == [what]
+
+
+def test_what_the_door_has_refused_is_not_recorded_again(site: Site) -> None:
+    """Missing, of the wrong kind, failed conditions."""
+    site.monitor.make(VirtualPath.parse("/share/a"), Kind.FILE, b"x")
+    assert site.ask("GET", "/share/none").status == 404
+    assert site.ask("MKCOL", "/share/a").status == 405
+    assert site.ask("GET", "/share/a", b"", **{"if-match": '"other"'}).status == 412
+    assert site.monitor.refusals == []

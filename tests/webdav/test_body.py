@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,3 +104,46 @@ def test_the_client_is_told_to_continue_once_and_only_when_read() -> None:
     assert not told
     assert everything(body) == b"hello"
     assert told == [True]
+
+
+@pytest.mark.parametrize("length", [None, 40])
+def test_an_interrupted_body_goes_on_where_it_was(length: int | None) -> None:
+    """A refused body is read whenever some of it has arrived: at any byte it may stop for a while."""
+    coded = b"5;a=b\r\nhello\r\n3\r\nyou\r\n0\r\nT: a\r\nU: b\r\n\r\n"
+    left = bytearray(coded if length is None else b"x" * length)
+    interrupted = False
+
+    def receive(view: memoryview) -> int:
+        nonlocal interrupted
+        interrupted = not interrupted
+        if interrupted:
+            raise BlockingIOError
+        assert left, "more was wanted than there is"
+        view[:1] = left[:1]
+        del left[:1]
+        return 1
+
+    body, turns = Body(Inbox(receive), length), 0
+    while not body.finished:
+        turns += 1
+        with contextlib.suppress(BlockingIOError):
+            body.read_into(memoryview(bytearray(100)))
+    assert turns >= body.received_bytes
+    assert body.received_bytes == (8 if length is None else length)
+    assert not left
+
+
+@pytest.mark.parametrize("length", [None, 1000])
+def test_a_body_slower_than_the_least_rate_is_cut(length: int | None) -> None:
+    """One byte now and then would hold a thread, and a session, for ever."""
+    coded = itertools.cycle(b"1\r\nx\r\n" if length is None else b"x")
+
+    def receive(view: memoryview) -> int:
+        threading.Event().wait(0.002)
+        view[0] = next(coded)
+        return 1
+
+    body = Body(Inbox(receive), length, rate_min_bytes_s=10_000, rate_grace_s=0.05)
+    with pytest.raises(BodyCutError):
+        everything(body)
+    assert body.received_bytes < 500

@@ -61,6 +61,8 @@ def test_chunked_has_no_announced_size() -> None:
         ("Host: other",),
         (": nameless",),
         ("nocolon",),
+        ("Depth",),
+        ("connection",),
         ("Bad name: 1",),
         ("X-A: a\0b",),
         ("X-A: a\x0bb",),
@@ -118,8 +120,21 @@ def test_an_endless_head_is_refused_before_it_ends() -> None:
 
 def test_the_absolute_form_is_read_as_its_path() -> None:
     """RFC 9112 section 3.2.2 wants servers to take it."""
-    read = parse_head(head(first="GET http://localhost/share/a?b HTTP/1.1"))
-    assert read.target == "/share/a?b"
+    for scheme in ("http", "https", "HTTPS"):
+        read = parse_head(head(first=f"GET {scheme}://LocalHost/share/a?b HTTP/1.1"))
+        assert read.target == "/share/a?b"
+
+
+@pytest.mark.parametrize("target", ["http://other/a", "http://a@localhost/a", "http:///a"])
+def test_an_absolute_form_that_is_not_the_host_is_refused(target: str) -> None:
+    """A proxy may have gone by the one, and this server by the other."""
+    assert refused(head(first=f"GET {target} HTTP/1.1")) == 400
+
+
+def test_empty_elements_of_lists_vanish() -> None:
+    """A repeated field is one list, and what is empty in it means nothing."""
+    read = parse_head(head("Accept:", "Accept: x", "ACCEPT: ", "Accept: y"))
+    assert read.headers["accept"] == "x, y"
 
 
 @given(st.binary(max_size=300))

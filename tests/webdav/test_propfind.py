@@ -40,7 +40,7 @@ def test_a_file_tells_what_drives_show(site: Site) -> None:
     assert texts["displayname"] == "a.pdf"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", texts["creationdate"] or "")
     assert (texts["getlastmodified"] or "").endswith(" GMT")
-    assert len(found["{DAV:}supportedlock"]) == 2
+    assert "{DAV:}supportedlock" not in found
     assert len(found["{DAV:}resourcetype"]) == len(found["{DAV:}lockdiscovery"]) == 0
     assert not any("quota" in tag for tag in found)
 
@@ -175,3 +175,29 @@ def test_locks_show_on_all_they_cover_but_tokens_only_to_their_owner(site: Site)
         assert active.findtext("{DAV:}depth") == "infinity"
         assert len(active.findall("{DAV:}locktoken")) == tokens
         assert (token.encode() in answer.body) is bool(tokens)
+
+
+def test_what_windows_stores_is_bound_once(site: Site) -> None:
+    """Its four properties with every file would make a folder of 1,000 files too long for it."""
+    fill(site, "a")
+    value = ' xmlns:Z="urn:schemas-microsoft-com:" is no declaration here'
+    update = (
+        '<D:propertyupdate xmlns:D="DAV:" xmlns:Z="urn:schemas-microsoft-com:"><D:set><D:prop>'
+        f"<Z:Win32FileAttributes>20</Z:Win32FileAttributes><Z:Note>{value}</Z:Note>"
+        "</D:prop></D:set></D:propertyupdate>"
+    )
+    assert site.ask("PROPPATCH", "/share/a", update.encode()).status == 207
+    answer = find(site, "/share/a", "0")
+    own = properties(answer)["/share/a"]
+    assert own["{urn:schemas-microsoft-com:}Win32FileAttributes"].text == "20"
+    assert own["{urn:schemas-microsoft-com:}Note"].text == value
+    assert answer.body.count(b'xmlns:Z="urn:schemas-microsoft-com:"') == 2
+
+
+def test_the_locks_that_there_could_be_are_told_when_asked_for(site: Site) -> None:
+    """Exclusive and shared write locks."""
+    fill(site, "a")
+    body = '<D:propfind xmlns:D="DAV:"><D:prop><D:supportedlock/></D:prop></D:propfind>'
+    assert (
+        len(properties(find(site, "/share/a", "0", body))["/share/a"]["{DAV:}supportedlock"]) == 2
+    )

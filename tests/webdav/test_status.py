@@ -13,7 +13,13 @@ import backends
 from auth.errors import DirectoryUnavailableError, LoginRefusedError
 from backends.errors import ParentMissingError, QuotaExceededError
 from gateway import status
-from gateway.errors import AuditUnavailableError, LockedError, SealgateError
+from gateway.errors import (
+    AuditUnavailableError,
+    LockedError,
+    LockHolderError,
+    LockLimitError,
+    SealgateError,
+)
 
 
 def error_classes(root: type[SealgateError] = SealgateError) -> Iterator[type[SealgateError]]:
@@ -58,6 +64,8 @@ def test_an_entry_covers_later_subclasses() -> None:
         (DirectoryUnavailableError("down"), 503, 6),
         (AuditUnavailableError("full"), 503, 4),
         (LockedError("bob"), 423, 4),
+        (LockHolderError(), 403, 3),
+        (LockLimitError("many"), 507, 4),
         (ParentMissingError("gone"), 409, 2),
         (QuotaExceededError("full"), 507, 4),
     ],
