@@ -1,18 +1,16 @@
-"""Clients that people use besides curl and sftp: each carries a file in, back, and away."""
+"""Clients that people run by hand: each carries a file in, back, and away."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.programs import home, on_terminal, run
 from tests.support import openssh
 from tests.support.gateway import RunningGateway
 
@@ -26,39 +24,9 @@ def source(tmp_path: Path) -> Path:
     return file
 
 
-def run(
-    command: list[str],
-    *,
-    env: dict[str, str] | None = None,
-    typed: str = "",
-    cwd: Path | None = None,
-) -> str:
-    """Run a client without a terminal; return what it said; fail when it failed."""
-    done = subprocess.run(
-        command,
-        input=typed,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=60,
-        check=False,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def on_terminal(command: list[str]) -> list[str]:
-    """Return ``command`` on a terminal of its own, for programs that ask nowhere else."""
-    return ["script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"]
-
-
-def alice_environment(gateway: RunningGateway, home: Path) -> dict[str, str]:
+def alice_environment(gateway: RunningGateway, place: Path) -> dict[str, str]:
     login = gateway.sftp_login("alice")
-    return openssh.environment(home, login.password, login.code) | {"HOME": str(home)}
+    return openssh.environment(place, login.password, login.code) | {"HOME": str(place)}
 
 
 def test_scp(gateway: RunningGateway, folder: str, tmp_path: Path, source: Path) -> None:
@@ -125,93 +93,91 @@ def test_psftp(gateway: RunningGateway, folder: str, tmp_path: Path, source: Pat
     host = f"alice@{gateway.info['sftp_host']}"
     said = run(
         on_terminal(["psftp", "-P", str(gateway.sftp_port), *hostkeys, "-b", str(batch), host]),
-        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        env=home(tmp_path),
         typed=f"{login.password}\n{login.code}\n",
     )
     assert re.search(r"300001 .* file", said), said
     assert (tmp_path / "back").read_bytes() == CONTENT
 
 
-def test_rclone(gateway: RunningGateway, folder: str, tmp_path: Path, source: Path) -> None:
-    """Rclone syncs a tree over WebDAV with its times, checks it, and finds nothing to do twice."""
-    tree = tmp_path / "tree"
-    (tree / "deep").mkdir(parents=True)
-    (tree / "deep" / "ü ; ?.bin").write_bytes(source.read_bytes())
-    (tree / "empty").touch()
-    os.utime(tree / "empty", (1_500_000_000, 1_500_000_000))
-    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    secret = run(["rclone", "obscure", "-"], env=env, typed=gateway.webdav_secret("alice")).strip()
-    settings = tmp_path / "rclone.conf"
-    settings.write_text(
-        f"[dav]\ntype = webdav\nurl = {gateway.url}{folder}\nvendor = owncloud\n"
-        f"user = alice\npass = {secret}\n"
-    )
-    options = [
-        "--config",
-        str(settings),
-        "--ca-cert",
-        str(gateway.info["ca_file"]),
-        "--retries",
-        "1",
-    ]
-    run(["rclone", *options, "sync", str(tree), "dav:tree"], env=env)
-    run(["rclone", *options, "check", "--download", str(tree), "dav:tree"], env=env)
-    again = run(["rclone", *options, "-v", "sync", str(tree), "dav:tree"], env=env)
-    assert "There was nothing to transfer" in again
-    listed = run(["rclone", *options, "lsl", "dav:tree"], env=env)
-    assert "2017-07-14" in listed
-    run(["rclone", *options, "purge", "dav:tree"], env=env)
-
-
-def test_cadaver(gateway: RunningGateway, folder: str, tmp_path: Path, source: Path) -> None:
-    """Cadaver puts, locks, copies, gets and deletes."""
-    netrc = tmp_path / ".netrc"
-    netrc.write_text(
-        f'machine 127.0.0.1\nlogin alice\npassword "{gateway.webdav_secret("alice")}"\n'
-    )
-    netrc.chmod(0o600)
-    # The first answer accepts the certificate, which cadaver cannot be told to trust.
-    commands = "y\nput source file\nlock file\nunlock file\ncopy file copy\nget copy back\ndelete file\nls\nquit\n"
-    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "TERM": "dumb"}
-    command = on_terminal(["cadaver", f"{gateway.url}{folder}/"])
-    said = run(command, env=env, typed=commands, cwd=tmp_path)
-    assert (tmp_path / "back").exists(), said
-    assert (tmp_path / "back").read_bytes() == CONTENT
-    assert gateway.curl("alice", "GET", f"{folder}/file").status == 404
+def test_curl(gateway: RunningGateway, folder: str, tmp_path: Path, source: Path) -> None:
+    """As people type it: up (waiting for the word, or piped), down, in parts, and only if newer."""
+    curl = ["curl", "--fail", "--silent", "--show-error", "--noproxy", "*"]
+    curl += ["--cacert", str(gateway.info["ca_file"])]
+    curl += ["--user", f"alice:{gateway.webdav_secret('alice')}"]
+    url, back = f"{gateway.url}{folder}", tmp_path / "back"
+    waiting = ["--header", "Expect: 100-continue", "--expect100-timeout", "20"]
+    run([*curl, "--request", "MKCOL", f"{url}/sub/"])
+    run([*curl, *waiting, "--upload-file", str(source), f"{url}/sub/file"])
+    run([*curl, "--upload-file", "-", f"{url}/piped"], typed="x" * 100_000)
+    back.write_bytes(CONTENT[:1000])
+    run([*curl, "--continue-at", "-", "--output", str(back), f"{url}/sub/file"])
+    assert back.read_bytes() == CONTENT
+    assert run([*curl, "--range", "99990-", f"{url}/piped"]) == "x" * 10
+    moved = ["--request", "MOVE", "--header", f"Destination: {url}/moved", f"{url}/sub"]
+    run([*curl, *moved])
+    tag = tmp_path / "tag"
+    told = ["--write-out", "%{http_code}", "--output", "/dev/null", f"{url}/moved/file"]
+    assert run([*curl, "--etag-save", str(tag), *told]) == "200"
+    assert run([*curl, "--etag-compare", str(tag), *told]) == "304"
+    run([*curl, "--request", "DELETE", f"{url}/moved"])
+    assert "404" in run([*curl, "--head", f"{url}/moved/file"], fails=True)
 
 
 @pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder into which davfs2 can still look once it has given up being root."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+def cadaver(gateway: RunningGateway, folder: str, tmp_path: Path) -> Callable[..., str]:
+    """How to run commands of cadaver in ``folder``, as alice; returns what it said."""
+    netrc = tmp_path / ".netrc"
+    secret = gateway.webdav_secret("alice")
+    netrc.write_text(f'machine 127.0.0.1\nlogin alice\npassword "{secret}"\n')
+    netrc.chmod(0o600)
+
+    def commanded(*commands: str) -> str:
+        # The first answer accepts the certificate, which cadaver cannot be told to trust.
+        typed = "\n".join(["y", *commands, "quit", ""])
+        command = on_terminal(["cadaver", f"{gateway.url}{folder}/"])
+        return run(command, env=home(tmp_path) | {"TERM": "dumb"}, typed=typed, cwd=tmp_path)
+
+    return commanded
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount with davfs2")
-def test_davfs2(gateway: RunningGateway, folder: str, public: Path) -> None:
-    """A davfs2 mount writes, reads back, renames and removes."""
-    point = public / "mnt"
-    point.mkdir()
-    secrets = public / "secrets"
-    secrets.write_text(f'{point} alice "{gateway.webdav_secret("alice")}"\n')
-    secrets.chmod(0o600)
-    authority = public / "ca.pem"
-    shutil.copyfile(gateway.info["ca_file"], authority)
-    authority.chmod(0o644)
-    settings = public / "davfs2.conf"
-    settings.write_text(
-        f"secrets {secrets}\nask_auth 0\ntrust_ca_cert {authority}\nuse_locks 1\ndelay_upload 0\n"
+def test_cadaver(
+    gateway: RunningGateway,
+    folder: str,
+    tmp_path: Path,
+    source: Path,
+    cadaver: Callable[..., str],
+) -> None:
+    """Cadaver makes folders, puts, gets, copies, moves, locks, sets properties and removes."""
+    said = cadaver(
+        "mkcol sub",
+        "put source file",
+        "lock file",
+        "discover file",
+        "put source file",
+        "unlock file",
+        "copy file sub/copy",
+        "move file moved",
+        "propset moved colour red",
+        "propget moved colour",
+        "ls sub",
+        "get sub/copy back",
+        "delete moved",
+        "rmcol sub",
+        "ls",
     )
-    run(["mount.davfs", f"{gateway.url}{folder}", str(point), "-o", f"conf={settings}"])
-    try:
-        (point / "sub").mkdir()
-        (point / "sub" / "file").write_bytes(CONTENT)
-        assert (point / "sub" / "file").read_bytes() == CONTENT
-        (point / "sub" / "file").rename(point / "renamed")
-        (point / "sub").rmdir()
-    finally:
-        # Returns once everything is uploaded.
-        run(["umount", str(point)])
-    assert gateway.curl("alice", "GET", f"{folder}/renamed").body == CONTENT
-    assert gateway.curl("alice", "GET", f"{folder}/sub/file").status == 404
+    assert (tmp_path / "back").exists(), said
+    assert (tmp_path / "back").read_bytes() == CONTENT
+    assert "failed" not in said, said
+    assert "red" in said, said
+    for name in ("file", "moved", "sub"):
+        assert gateway.curl("alice", "HEAD", f"{folder}/{name}").status == 404
+
+
+def test_a_lock_outlives_the_program(
+    gateway: RunningGateway, folder: str, source: Path, cadaver: Callable[..., str]
+) -> None:
+    """Cadaver leaves without unlocking: others read, and write no more until the lock ends."""
+    cadaver("put source file", "lock file")
+    assert gateway.curl("alice", "PUT", f"{folder}/file", body=b"lost").status == 423
+    assert gateway.curl("alice", "GET", f"{folder}/file").body == CONTENT
