@@ -16,7 +16,10 @@ KILLS ?= 10000
 POWER ?= 500
 SEED ?=
 
-.PHONY: help demo test lint format coverage bench crash clean check-bare test-packages
+FUZZ_SECONDS ?= 3600
+BENCHES := bench/vault.py bench/webdav.py bench/bench_transfers.py
+
+.PHONY: help demo test lint format coverage bench bench-packages crash fuzz clean check-bare test-packages
 
 help: ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,11 +52,16 @@ format: $(TEST_STAMP) ## Put every file into the house format.
 coverage: $(TEST_STAMP) ## The tests again, with branch coverage.
 	@$(PYTHON_BIN) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
-bench: $(TEST_STAMP) ## Compare with peers on this machine.
-	@found=0; for script in bench/vault.py bench/bench_*.py; do \
-	    [ -e "$$script" ] || continue; found=1; echo "== $$script"; \
-	    case "$$script" in *.py) PYTHONPATH=. $(PYTHON_BIN) "$$script";; *) "$$script";; esac || exit; \
-	done; [ $$found = 1 ] || echo "bench/ holds no script yet."
+bench-packages:
+	@scripts/bench-packages.sh
+
+bench: $(TEST_STAMP) bench-packages ## Compare with peers on this machine.
+	@for script in $(BENCHES); do \
+	    echo "== $$script"; PYTHONPATH=. $(PYTHON_BIN) "$$script" || exit; \
+	done
+
+fuzz: $(TEST_STAMP) ## Attack the parsers for as long as wanted. FUZZ_SECONDS=, SEED=.
+	@$(PYTHON_BIN) -m tests.fuzz.campaign --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED))
 
 crash: $(TEST_STAMP) test-packages ## As root: kill and cut the power for hours, lose nothing. KILLS=, POWER=, SEED=.
 	@$(PYTHON_BIN) -m tests.crash.campaign --kills $(KILLS) --power $(POWER) --full 3000 --faults 3000 $(if $(SEED),--seed $(SEED))

