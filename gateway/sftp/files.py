@@ -25,6 +25,7 @@ from gateway.sftp.attributes import (
     node_attributes,
     space_attributes,
 )
+from gateway.sftp.digests import DigestRequest, calculated
 from gateway.sftp.opening import OpenPlan, plan_open, plan_open56
 from gateway.sftp.workers import Workers
 
@@ -154,6 +155,24 @@ class VirtualFiles(asyncssh.SFTPServer):
     async def fsync(self, file_obj: object) -> None:
         """Make what was written to a file so far durable, which makes it the current version."""
         await self._workers.door(cast(Reading | Writing, file_obj).handle.sync)
+
+    async def digest(self, file_obj: object, request: DigestRequest) -> bytes:
+        """Return what an open file, which may be read, hashes to."""
+        if isinstance(file_obj, Reading):
+            known = file_obj.handle.info.sha256
+            return await self._workers.door(calculated, file_obj.handle, request, known)
+        if not _writing(file_obj).plan.read:
+            raise asyncssh.SFTPPermissionDenied("The file is not open for reading.")
+        # What is being written is not what its version's digest is of.
+        return await self._workers.door(calculated, _writing(file_obj).handle, request, "")
+
+    async def digest_of(self, path: bytes, request: DigestRequest) -> bytes:
+        """Return what the file at ``path`` hashes to; it is opened and read like any other."""
+        file = await self._open(path_of(path), plan_open(asyncssh.FXF_READ))
+        try:
+            return await self.digest(file, request)
+        finally:
+            await self.finish(file)
 
     # Attributes
 

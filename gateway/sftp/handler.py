@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 from asyncssh.constants import (
     FXP_CLOSE,
+    FXP_EXTENDED_REPLY,
     FXP_FSETSTAT,
     FXP_FSTAT,
     FXP_LSTAT,
     FXP_MKDIR,
+    FXP_NAME,
     FXP_OPEN,
     FXP_OPENDIR,
     FXP_READ,
@@ -35,6 +37,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
 from gateway.errors import SealgateError
+from gateway.sftp.digests import DigestReply, DigestRequest
 from gateway.sftp.files import VirtualFiles
 from gateway.status import sftp_code
 
@@ -70,6 +73,11 @@ _SERVED: frozenset[int | bytes] = frozenset(
         b"lsetstat@openssh.com",
         b"limits@openssh.com",
         b"copy-data",
+        b"check-file",
+        b"check-file-handle",
+        b"check-file-name",
+        b"home-directory",
+        b"expand-path@openssh.com",
     }
 )
 """What is answered; an extension that a later asyncssh brings stays off until it is listed."""
@@ -112,7 +120,20 @@ class FilesHandler(SFTPServerHandler):
         (b"lsetstat@openssh.com", b"1"),
         (b"limits@openssh.com", b"1"),
         (b"copy-data", b"1"),
+        (b"check-file", b"1"),
+        (b"check-file-handle", b"1"),
+        (b"check-file-name", b"1"),
+        (b"home-directory", b"1"),
+        (b"expand-path@openssh.com", b"1"),
     ]
+    _return_types: dict[object, int] = {  # noqa: RUF012  the library's own shape
+        **SFTPServerHandler._return_types,  # noqa: SLF001
+        b"check-file": FXP_EXTENDED_REPLY,
+        b"check-file-handle": FXP_EXTENDED_REPLY,
+        b"check-file-name": FXP_EXTENDED_REPLY,
+        b"home-directory": FXP_NAME,
+        b"expand-path@openssh.com": FXP_NAME,
+    }
 
     def __init__(
         self,
@@ -239,12 +260,56 @@ class FilesHandler(SFTPServerHandler):
             source_at += len(data)
             target_at += len(data)
 
+    async def _answer_check_file(self, packet: SSHPacket, *, named: bool = True) -> DigestReply:
+        """Answer for an open file, as paramiko asks."""
+        file = self._file_handles.get(packet.get_string())
+        request = DigestRequest.parse(packet)
+        if file is None:
+            raise asyncssh.SFTPInvalidHandle("Not an open file.")
+        hashes = await self._files.digest(file, request)
+        return DigestReply(request.algorithm, hashes, named=named)
+
+    async def _answer_check_file_handle(self, packet: SSHPacket) -> DigestReply:
+        return await self._answer_check_file(packet, named=False)
+
+    async def _answer_check_file_name(self, packet: SSHPacket) -> DigestReply:
+        path = packet.get_string()
+        request = DigestRequest.parse(packet)
+        hashes = await self._files.digest_of(path, request)
+        return DigestReply(request.algorithm, hashes, named=False)
+
+    async def _answer_home_directory(
+        self, packet: SSHPacket
+    ) -> tuple[list[asyncssh.SFTPName], bool]:
+        """Return where everyone begins; other users' homes are nobody's business here."""
+        packet.get_string()
+        packet.check_end()
+        return [asyncssh.SFTPName(b"/", b"/")], True
+
+    async def _answer_expand_path(self, packet: SSHPacket) -> tuple[list[asyncssh.SFTPName], bool]:
+        """Return an absolute path for one that may begin with ``~``, which is ``/``."""
+        path = packet.get_string()
+        packet.check_end()
+        if path.startswith(b"~"):
+            path = b"/" + path.partition(b"/")[2]
+        expanded = await self._files.realpath(path)
+        return [asyncssh.SFTPName(expanded, expanded)], True
+
     # The stock table holds functions, not names: without a table of our own no override would
     # be reached. What is not served is answered "unsupported".
-    _packet_handlers: dict[int | bytes, Any] = {  # noqa: RUF012  the library's own shape
+    _packet_handlers: dict[int | bytes, Any] = {
         request: _guarded(step.__name__)
         for request, step in SFTPServerHandler._packet_handlers.items()  # noqa: SLF001
         if request in _SERVED and step is not None
+    } | {
+        request: _guarded(step)
+        for request, step in (
+            (b"check-file", "_answer_check_file"),
+            (b"check-file-handle", "_answer_check_file_handle"),
+            (b"check-file-name", "_answer_check_file_name"),
+            (b"home-directory", "_answer_home_directory"),
+            (b"expand-path@openssh.com", "_answer_expand_path"),
+        )
     }
 
 
