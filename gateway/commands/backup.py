@@ -22,7 +22,7 @@ from backends.catalog import keys
 from backends.errors import IntegrityError
 from gateway.app import Gateway, read_master_keys
 from gateway.audit.record import iso_time
-from gateway.commands.copying import SHOWN_LIMIT, Bar, listed, record, say_damaged, showing
+from gateway.commands.copying import SHOWN_LIMIT, listed, record, say_damaged
 from gateway.commands.output import (
     DONE,
     PROBLEM,
@@ -33,6 +33,7 @@ from gateway.commands.output import (
     print_json,
     say,
 )
+from gateway.commands.progress import Bar, showing
 from gateway.config import GatewayConfig
 from gateway.config.scalars import parse_size
 from gateway.errors import SealgateError

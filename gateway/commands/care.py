@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,7 +16,6 @@ from fractions import Fraction
 from typing import Any
 
 from pydantic_core import PydanticCustomError
-from tqdm import tqdm
 
 from backends.catalog import keys, segments
 from backends.catalog.segments import Due
@@ -37,6 +35,7 @@ from gateway.commands.output import (
     print_json,
     say,
 )
+from gateway.commands.progress import Bar, showing
 from gateway.config.scalars import parse_size
 from gateway.model import SECOND_US, Transaction
 
@@ -90,7 +89,7 @@ def run_gc(arguments: argparse.Namespace) -> int:
 
 def run_scrub(arguments: argparse.Namespace) -> int:
     """Verify the catalog whole and the asked part of what is stored; tell what is wrong."""
-    with opened(arguments) as gateway, _turn(gateway) as turn, _bar(arguments) as bar:
+    with opened(arguments) as gateway, _turn(gateway) as turn, showing(quiet=arguments.json) as bar:
         shares = configured_shares(gateway)
         if arguments.share and arguments.share not in shares:
             raise UsageError(f"There is no share '{arguments.share}'.")
@@ -168,48 +167,6 @@ def _turn(gateway: Gateway) -> Iterator[Turn]:
         yield turn
     finally:
         turn.give_up()
-
-
-class Bar:
-    """A progress bar on the terminal that stderr is; implements ``Progress``."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-        self._bar: tqdm[Any] | None = None
-
-    def begin(self, what: str, total: int | None, unit: str) -> None:
-        """Show a bar for the next stage."""
-        self.close()
-        if self._shown:
-            self._bar = tqdm(
-                total=total,
-                desc=what,
-                unit=unit,
-                unit_scale=True,
-                unit_divisor=1024 if unit == "B" else 1000,
-                leave=False,
-                file=sys.stderr,
-            )
-
-    def advance(self, count: int) -> None:
-        """Move the bar on."""
-        if self._bar is not None:
-            self._bar.update(count)
-
-    def close(self) -> None:
-        """Take the bar away, so that other lines can follow."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-@contextlib.contextmanager
-def _bar(arguments: argparse.Namespace) -> Iterator[Bar]:
-    bar = Bar(shown=sys.stderr.isatty() and not arguments.json)
-    try:
-        yield bar
-    finally:
-        bar.close()
 
 
 def _line(report: Report) -> dict[str, Any]:

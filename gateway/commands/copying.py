@@ -1,66 +1,16 @@
-"""What ``sealgate backup`` and ``sealgate restore`` share: progress, records, lists of damage."""
+"""What ``sealgate backup`` and ``sealgate restore`` share: records, lists of damage."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from backends.backup.manifest import Damaged
 from gateway.audit.record import Record
 from gateway.commands.output import administrative, say
 from gateway.model import Outcome
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
 SHOWN_LIMIT = 20
 """The most damaged segments that are listed for people; --json lists all."""
-
-
-class Bar:
-    """Shows on a terminal how far the work is; says nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-
-    def begin(self, phase: str, total: int) -> None:
-        """Begin another phase."""
-        self.close()
-        if sys.stderr.isatty():
-            # Loaded by the few commands that take long.
-            from tqdm import tqdm  # noqa: PLC0415
-
-            self._bar = tqdm(
-                total=total or None,
-                desc=phase,
-                unit="B" if total else "",
-                unit_scale=True,
-                file=sys.stderr,
-            )
-
-    def advance(self, count: int) -> None:
-        """Show that so much more is done."""
-        if self._bar is not None:
-            self._bar.update(count)
-
-    def close(self) -> None:
-        """Leave the line as it is."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-@contextlib.contextmanager
-def showing() -> Iterator[Bar]:
-    """Give a bar that is taken away at the end."""
-    bar = Bar()
-    try:
-        yield bar
-    finally:
-        bar.close()
 
 
 def record(

@@ -17,8 +17,9 @@ from backends.keyring import RecordCipher
 from gateway.app import open_storage, read_master_keys
 from gateway.audit.journal import Journal
 from gateway.audit.record import iso_time
-from gateway.commands.copying import Bar, listed, record, say_damaged, showing
+from gateway.commands.copying import listed, record, say_damaged
 from gateway.commands.output import DONE, PROBLEM, config_of, print_json, say
+from gateway.commands.progress import Bar, showing
 from gateway.config import GatewayConfig
 from gateway.model import Outcome, system_clock
 

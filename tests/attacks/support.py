@@ -117,7 +117,7 @@ class Target:
             lines = list(trail.lines(tx, self.inside.audit_cipher, since_us=mark))
         return [
             record
-            for record in map(parsed, lines)
+            for record in map(Record.of, lines)
             if record.action not in LOOK_UPS or record.outcome not in ORDINARY
         ]
 
@@ -131,21 +131,6 @@ class Target:
         """Return the processor time that the worker has used so far."""
         times = self.worker.cpu_times()
         return times.user + times.system
-
-
-def parsed(line: trail.Line) -> Record:
-    """Return a line of the export as a record."""
-    return Record(
-        action=line["action"],
-        outcome=line["outcome"],
-        principal=line["principal_name"] or "",
-        path=line["path"] or "",
-        rule=line["rule"] or "",
-        error=line["error"] or "",
-        journal=line["journal"],
-        seq=line["seq"],
-        fields=line,
-    )
 
 
 def harmless(reply: Reply) -> Reply:

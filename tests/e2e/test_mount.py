@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.programs import make_tree
 from tests.support import openssh
 from tests.support.gateway import RunningGateway
 from tests.support.users import until
@@ -44,21 +45,6 @@ def mounted(gateway: RunningGateway, folder: str, tmp_path: Path) -> Iterator[Pa
             subprocess.run(["fusermount3", "-u", str(point)], check=True, capture_output=True)
         process.terminate()
         process.communicate(timeout=15)
-
-
-def make_tree(root: Path) -> dict[str, bytes]:
-    """Make a small tree below ``root``; return relative path -> content."""
-    files = {
-        "empty": b"",
-        "notes.txt": b"notes\n",
-        "series/1.dcm": os.urandom(70_000),
-        "series/2.dcm": os.urandom(1_000_003),
-        "series/deep/er/größe.txt": b"deep",
-    }
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    return files
 
 
 def test_tree_is_copied_renamed_and_removed(

@@ -38,7 +38,10 @@ class Record:
 
     @classmethod
     def parse(cls, line: str) -> Record:
-        fields = json.loads(line)
+        return cls.of(json.loads(line))
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Record:
         return cls(
             action=fields["action"],
             outcome=fields["outcome"],
