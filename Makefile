@@ -7,6 +7,7 @@ VENV := .venv
 PYTHON_BIN := $(VENV)/bin/python
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
+BENCH_STAMP := $(VENV)/.installed-bench
 SET_UP := pyproject.toml requirements/constraints.txt scripts/make-venv.sh
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
@@ -55,7 +56,11 @@ coverage: $(TEST_STAMP) ## The tests again, with branch coverage.
 bench-packages:
 	@scripts/bench-packages.sh
 
-bench: $(TEST_STAMP) bench-packages ## Compare with peers on this machine.
+$(BENCH_STAMP): $(TEST_STAMP)
+	@scripts/make-venv.sh bench
+	@touch $@
+
+bench: $(BENCH_STAMP) bench-packages ## Compare with peers on this machine.
 	@for script in $(BENCHES); do \
 	    echo "== $$script"; PYTHONPATH=. $(PYTHON_BIN) "$$script" || exit; \
 	done

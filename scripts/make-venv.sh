@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes .venv with the project in it (editable), at the versions of requirements/constraints.txt.
-# Usage: make-venv.sh [EXTRA]     EXTRA is an optional dependency group of pyproject.toml: "test".
+# Usage: make-venv.sh [EXTRA]     EXTRA is an optional dependency group of pyproject.toml: "test" or "bench".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extra="${1:-}"

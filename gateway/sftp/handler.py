@@ -161,6 +161,10 @@ class FilesHandler(SFTPServerHandler):
         """Serve the channel until it ends; then give up whatever is still open."""
         try:
             await super().run()
+        except EOFError:
+            # The channel ended before its first packet was whole. The stock handler lets this out,
+            # which would end the connection with all its other channels.
+            await self._cleanup(None)
         finally:
             await self._give_up()
 
