@@ -18,7 +18,7 @@ POWER ?= 500
 SEED ?=
 
 FUZZ_SECONDS ?= 3600
-BENCHES := bench/vault.py bench/webdav.py bench/bench_transfers.py
+BENCHES := bench/vault.py bench/webdav.py bench/sftp.py
 
 .PHONY: help demo test lint format coverage bench bench-packages crash fuzz clean check-bare test-packages
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -287,6 +288,8 @@ def main() -> int:
     options = Options(
         given.size_mib, given.rounds, given.seconds, given.entries, given.only, program
     )
+    # Told to end, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         # Apache's children, who are not root, pass through it.

@@ -7,5 +7,7 @@ scripts/apt-install.sh \
     apache2-bin `# WebDAV by mod_dav` \
     curl \
     openssh-client \
+    fuse3 \
     openssh-server `# SFTP` \
+    sshfs \
     wrk `# many small requests`

@@ -296,10 +296,11 @@ class SftpConnection(SSHServerConnection):
         if self._refusals > self.service.settings.max_refusals:
             self.hang_up("This server serves SFTP only.")
         else:
-            self.service.spawn(self._record_refusal(what))
+            self.service.spawn(self.record_refusal(what))
         return False
 
-    async def _record_refusal(self, what: str) -> None:
+    async def record_refusal(self, what: str) -> None:
+        """Have it recorded that ``what`` was refused before the door was asked."""
         service = self.service
         try:
             await service.workers.door(

@@ -36,7 +36,7 @@ from asyncssh.constants import (
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
-from gateway.errors import SealgateError
+from gateway.errors import InvalidPathError, SealgateError
 from gateway.sftp.digests import DigestReply, DigestRequest
 from gateway.sftp.files import VirtualFiles
 from gateway.status import sftp_code
@@ -96,6 +96,10 @@ def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
         except (asyncssh.SFTPError, PacketDecodeError):
             raise
         except SealgateError as error:
+            if isinstance(error, InvalidPathError):
+                # No node can have the name, so that the door was never asked.
+                what = f"{step.removeprefix('_process_').removeprefix('_answer_')}: bad name"
+                await self._connection.record_refusal(what)
             raise asyncssh.SFTPError(sftp_code(error), str(error)) from error
         except Exception as error:
             # Neither the reply nor the log carries the text: it may hold a file name.

@@ -108,3 +108,17 @@ def test_channels_are_capped(start: Callable[..., Listener]) -> None:
                 await conn.start_sftp_client()
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("name", [b"/share/a\\b", b"/share/\xff", b"/share/" + b"n" * 256])
+def test_a_name_that_no_node_can_have_is_recorded(listener: Listener, name: bytes) -> None:
+    """It never reaches the door, and is refused all the same."""
+
+    async def go() -> None:
+        async with await listener.connect() as conn, conn.start_sftp_client() as sftp:
+            with pytest.raises(asyncssh.SFTPError):
+                await sftp._handler.mkdir(name, asyncssh.SFTPAttrs())
+
+    asyncio.run(go())
+    assert [record[0] for record in listener.monitor.refusals] == ["mkdir: bad name"]
+    assert listener.monitor.refusals[0][2]
