@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from backends.blobs import BlobStore
 from backends.catalog.versions import SegmentRow
@@ -29,7 +28,6 @@ from backends.segment import (
 )
 from backends.segment_writer import Lane, SegmentWriter
 from backends.share import EpochKey
-from backends.strand import Strand
 
 INLINE_LIMIT_BYTES = 16 * 1024
 """The largest content that is kept in the catalog row instead of in segments."""
@@ -37,17 +35,11 @@ INLINE_LIMIT_BYTES = 16 * 1024
 DIRTY_LIMIT_BLOCKS = 64
 """How many partly written blocks are held in memory: 4 MiB."""
 
-HASH_BESIDE_BYTES = CHUNK_SIZE_BYTES
-"""From what size on a piece is hashed on a thread of its own, beside the one that receives."""
-
-HASH_WAITING_LIMIT = 2
-"""How many pieces may wait to be hashed."""
-
 FINISHING_LIMIT = 4
 """How many full segments may be on their way to the disk while the next one fills."""
 
 POOL_LIMIT = FINISHING_LIMIT + 8
-"""How many threads the drafts of one process share: one upload uses up to six of them."""
+"""How many threads the drafts of one process share: one upload uses up to five of them."""
 
 FILE_LIMIT_BYTES = 1 << 46
 """The largest file: 64 TiB, so that offsets near 2⁶³ are refused, not tried."""
@@ -95,8 +87,6 @@ class Draft:
         self._finishing: list[SegmentWriter] = []
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
-        self._hashing: Strand | None = None
-        self._executor = executor
         self._broken = False
         if base is not None and base.inline:
             self.write_at(0, base.read_at(0, base.size_bytes))
@@ -109,7 +99,6 @@ class Draft:
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Put ``data`` at ``offset``; a gap before it reads as zeros. LimitError beyond 64 TiB.
 
-        Read-only ``data`` is taken to stay as it is, because it may be hashed later.
         After any other StorageError the draft can only be discarded: a part of ``data``, or of
         what was put before and is being stored meanwhile, is lost.
         """
@@ -120,21 +109,12 @@ class Draft:
         if not view:
             return
         if offset == self._hashed_bytes:
-            self._hash_on(view)
+            self._hash.update(view)
             self._hashed_bytes = end
         elif offset < self._hashed_bytes:
             self._hashed_bytes = -1
         with self._broken_by_errors():
             self._put(offset, view)
-
-    def _hash_on(self, view: memoryview) -> None:
-        """Take the next bytes into the SHA-256; large pieces beside the caller, and in order."""
-        if self._hashing is None:
-            if not view.readonly or len(view) < HASH_BESIDE_BYTES:
-                self._hash.update(view)
-                return
-            self._hashing = Strand(self._executor, HASH_WAITING_LIMIT)
-        self._hashing.add(partial(self._hash.update, view if view.readonly else bytes(view)))
 
     def _put(self, offset: int, view: memoryview) -> None:
         end = offset + len(view)
@@ -204,8 +184,6 @@ class Draft:
             return self._sealed()
 
     def _sealed(self) -> SealedContent:
-        if self._hashing is not None:
-            self._hashing.settle()
         digest = self._hash.digest() if self._hashed_bytes == self.size_bytes else None
         if self.size_bytes <= INLINE_LIMIT_BYTES:
             return self._seal_inline(digest)
@@ -231,8 +209,6 @@ class Draft:
     def discard(self) -> None:
         """Drop everything that was written. Idempotent; never call it after a commit."""
         self._lane.strand.stop()
-        if self._hashing is not None:
-            self._hashing.stop()
         if self._filling is not None:
             self._filling.discard()
             self._filling = None

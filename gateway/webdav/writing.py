@@ -200,14 +200,13 @@ def _receive(exchange: Exchange, handle: WriteHandle, announced: Announced) -> N
     offset = 0
     size_left = body.length
     while True:
-        # A buffer of its own for each block: the door may keep what it is given read-only.
+        # A buffer of its own for each block: the door may keep what it was given.
         size = BLOCK_BYTES if size_left is None else min(BLOCK_BYTES, size_left - offset)
         block = memoryview(bytearray(size))
         received = body.read_into(block)
         if received:
-            plain = block[:received].toreadonly()
-            announced.update(plain)
-            handle.write_at(offset, plain)
+            announced.update(block[:received])
+            handle.write_at(offset, block[:received])
             offset += received
         if received < BLOCK_BYTES:
             return

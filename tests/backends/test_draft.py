@@ -378,17 +378,3 @@ def test_a_last_block_that_was_just_read_is_longer_after_growing(bench: Bench) -
     assert draft.read_at(BLOCK, 10) == sample(BLOCK + 100)[BLOCK : BLOCK + 10]
     draft.truncate(BLOCK + 300)
     assert draft.read_at(BLOCK + 90, 999) == sample(BLOCK + 100)[-10:] + bytes(200)
-
-
-@pytest.mark.parametrize("sizes", [(1, 300_000, 5, 70_000), (300_000, 300_000, 1), (65_536,) * 40])
-def test_the_digest_is_right_whatever_is_hashed_beside(sizes: tuple[int, ...]) -> None:
-    """Large pieces that stay as they are are hashed on another thread, in order with the others."""
-    with running_bench() as bench:
-        draft, whole = new_draft(bench), b""
-        for number, size in enumerate(sizes):
-            piece = bytes([number % 256]) * size
-            changing = bytearray(piece)
-            draft.write_at(len(whole), piece if number % 3 else memoryview(changing))
-            changing[:] = bytes(size)
-            whole += piece
-        assert draft.seal().sha256 == sha256(whole).digest()
