@@ -14,9 +14,7 @@ from typing import Protocol
 
 from backends.errors import StorageError, StorageUnavailableError
 from gateway.model import NodeInfo
-from gateway.open_file import CLOSED, INCOMPLETE, OpenFile, Source, Target, Terms
-
-__all__ = ["OnClose", "ReadHandle", "Source", "Target", "Terms", "WriteDoor", "WriteHandle"]
+from gateway.open_file import CLOSED, INCOMPLETE, OpenFile, Source, Target
 
 DELETED = "deleted"
 """The end of a handle whose file was deleted, or replaced by a rename, through its session."""

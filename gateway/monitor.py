@@ -16,7 +16,7 @@ from backends.content import Content
 from backends.errors import StorageError
 from gateway.audit.record import Record, session_record
 from gateway.errors import SessionEndedError
-from gateway.handles import ReadHandle, Terms, WriteHandle
+from gateway.handles import ReadHandle, WriteHandle
 from gateway.model import (
     Action,
     Attempt,
@@ -33,6 +33,7 @@ from gateway.model import (
     VersionInfo,
     Wire,
 )
+from gateway.open_file import Terms
 from gateway.operations import content, listing, locks, past, tree, whole
 from gateway.operations.listing import Listing, Scan
 from gateway.passage import Mode, Passage, Surroundings, noted

@@ -126,10 +126,7 @@ class Passage:
         op: Operation | None = None
         try:
             with self._transaction(mode) as tx:
-                require = (
-                    around.sessions.require_running if running else around.sessions.require_live
-                )
-                session = require(tx, self.session.id, situation.now_us)
+                session = self._required(tx, situation.now_us, running=running)
                 op = Operation(
                     tx=tx,
                     session=session,
@@ -182,9 +179,8 @@ class Passage:
             return None
         situation = Situation(self.session.wire, self.session.client.address, now_us)
         try:
-            require = around.sessions.require_running if running else around.sessions.require_live
             with around.catalog.begin() as tx:
-                session = require(tx, self.session.id, now_us)
+                session = self._required(tx, now_us, running=running)
                 around.sessions.touch(tx, session, now_us)
         except SessionEndedError as error:
             self.expire(error.reason)
@@ -198,6 +194,12 @@ class Passage:
             self.record_failure(None, about, Mode.CHANGE, denied)
             raise denied
         return now_us
+
+    def _required(self, tx: Transaction, now_us: int, *, running: bool) -> Session:
+        """Return the session as stored; SessionEndedError when it is over."""
+        sessions = self.surroundings.sessions
+        require = sessions.require_running if running else sessions.require_live
+        return require(tx, self.session.id, now_us)
 
     def expire(self, reason: str) -> None:
         """End the session, which is overdue. Idempotent."""

@@ -19,8 +19,9 @@ from backends.errors import (
 )
 from backends.vault import Node
 from gateway.errors import DeniedError
-from gateway.handles import Target, WriteHandle
+from gateway.handles import WriteHandle
 from gateway.model import Action, Kind, NodeInfo, PropertyName, Usage
+from gateway.open_file import Target
 from gateway.operations.operation import Operation
 from gateway.paths import DEPTH_LIMIT, ROOT, VirtualPath
 
