@@ -29,6 +29,22 @@ PASSWORD_LIMIT_BYTES = 1024
 SSH_KEY_LIMIT_CHARS = 16_384
 """The longest public key line that is read."""
 
+VERIFY_REQUIRED = "verify-required "
+"""What stands before a key that must have its user verified."""
+
+_OPTIONS = frozenset(
+    {
+        VERIFY_REQUIRED.strip(),
+        "restrict",
+        "no-agent-forwarding",
+        "no-port-forwarding",
+        "no-pty",
+        "no-user-rc",
+        "no-x11-forwarding",
+    }
+)
+"""Options of a key's line (sshd(8)) that are kept by everyone here, or that are looked at."""
+
 PACE_SAMPLES = 64
 """How many recent durations ``Pace`` draws from."""
 
@@ -41,7 +57,7 @@ class Account:
 
     ``id`` is the directory's immutable id (entryUUID, objectGUID) in lower case; ``name`` is the
     login name as the directory spells it. ``memberships`` come from ``membership`` and include
-    the account's own ``user:`` membership. ``ssh_keys`` are ``"type base64"`` lines.
+    the account's own ``user:`` membership. ``ssh_keys`` are lines as ``ssh_key`` returns them.
     """
 
     id: str
@@ -224,12 +240,26 @@ def _not_a_dn() -> DirectoryConfigError:
 def ssh_key(line: str) -> str | None:
     """Return ``"type base64"`` for a public key line as OpenSSH writes it, its comment dropped.
 
-    None when it is not such a line. Options before the key (``from=``, ``command=``) also make it
-    None: they narrow what the key may do, and leaving them out would widen it.
+    Before a key that must have its user verified (a security key's PIN) stands VERIFY_REQUIRED.
+    None when it is not such a line. Other options before the key (``from=``, ``command=``) also
+    make it None, unless they only forbid what nobody may do here: they narrow what the key may do,
+    and leaving them out would widen it.
     """
     if len(line) > SSH_KEY_LIMIT_CHARS:
         return None
-    kind, _, rest = line.strip().partition(" ")
+    words, demand = line.strip(), ""
+    options, _, rest = words.partition(" ")
+    named = frozenset(options.lower().split(","))
+    if named <= _OPTIONS:
+        words, demand = rest.lstrip(), VERIFY_REQUIRED if VERIFY_REQUIRED.strip() in named else ""
+    key = _plain_key(words)
+    if key is None or (demand and not key.startswith("sk-")):
+        return None
+    return demand + key
+
+
+def _plain_key(line: str) -> str | None:
+    kind, _, rest = line.partition(" ")
     encoded = rest.lstrip().partition(" ")[0]
     try:
         blob = base64.b64decode(encoded, validate=True)

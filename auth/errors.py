@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from gateway.errors import SealgateError
 
+CODE_REASONS = "code-"
+"""How the reasons of a ``LoginRefusedError`` begin that a right code would mend."""
+
+SESSION_LIMIT = "session-limit"
+"""The reason of a ``SessionLimitError``."""
+
 
 class AuthError(SealgateError):
     """The root of all errors of identity."""
@@ -21,6 +27,18 @@ class LoginRefusedError(AuthError):
         super().__init__("User name, password or code is not accepted.")
         self.reason = reason
         self.principal_id = principal_id
+
+
+class SessionLimitError(LoginRefusedError):
+    """Every factor is right, but the account has as many sessions as policy lets it have."""
+
+    def __init__(self, limit: int, principal_id: str) -> None:
+        super().__init__(SESSION_LIMIT, principal_id)
+        message = (
+            f"This account has {limit} sessions open, and may not have more. Close some of them, "
+            "or wait until they are signed off."
+        )
+        self.args = (message,)
 
 
 class LoginBusyError(AuthError):

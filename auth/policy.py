@@ -15,8 +15,11 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+from auth.chain import OF_PEOPLE, Chain
+from auth.directory import fold
 from auth.hours import Hours
 from auth.pattern import Pattern
+from auth.ssh_key import Authority
 from gateway.model import Action, Principal, Wire
 from gateway.paths import VirtualPath
 
@@ -27,6 +30,12 @@ OUTSIDE_NETWORKS = "outside-networks"
 OUTSIDE_HOURS = "outside-hours"
 ROOT_RULE = "root"
 SHARE_ROOT_RULE = "share-root"
+
+MAX_SESSIONS = 50
+"""How many sessions a principal may have at a time unless its groups say less or more."""
+
+MAX_SERVICE_SESSIONS = 1000
+"""The same for a service account: each of its connections is a session of its own."""
 
 _NEVER_ON_A_SHARE_ROOT = frozenset(
     {Action.CREATE, Action.DELETE, Action.MOVE, Action.RESTORE, Action.PURGE}
@@ -68,6 +77,8 @@ class Group:
 
     ``members`` are membership strings as the directory normalises them. Empty ``networks`` mean
     anywhere and empty ``hours`` always; empty ``wires`` mean that the rights never apply.
+    ``ssh_keys`` are folded login names of members, each with key lines. ``scp``: whether members
+    may use scp's own protocol; None says nothing about it.
     """
 
     name: str
@@ -80,14 +91,22 @@ class Group:
     second_factor: bool = True
     networks: tuple[Network, ...] = ()
     hours: tuple[Hours, ...] = ()
+    logins: frozenset[Chain] = OF_PEOPLE
+    max_sessions: int = MAX_SESSIONS
+    ssh_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    scp: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All groups, in order of name, and the revision of the configuration they came from."""
+    """All groups, in order of name, and the revision of the configuration they came from.
+
+    ``authorities`` certify users' SSH keys.
+    """
 
     groups: tuple[Group, ...]
     revision: str = ""
+    authorities: tuple[Authority, ...] = ()
 
     def __post_init__(self) -> None:
         """Put the groups in order, so that the order of writing never shows in a decision."""
@@ -115,7 +134,8 @@ class Decision:
 class Limits:
     """What a new session is held to. ``groups`` are the principal's groups that apply now.
 
-    ``key_only``: a service account, which comes in by an SSH key and by nothing else.
+    ``key_only``: a service account, which comes in by an SSH key and by nothing else. ``logins``
+    are the ways in over SFTP that all groups accept.
     """
 
     idle_timeout_s: int
@@ -123,6 +143,8 @@ class Limits:
     second_factor: bool
     key_only: bool
     groups: tuple[str, ...]
+    logins: frozenset[Chain]
+    max_sessions: int
 
 
 class Clause(NamedTuple):
@@ -230,13 +252,17 @@ def limits(policy: Policy, principal: Principal, situation: Situation) -> Limits
     admitted = _admission(groups, situation)
     if not admitted.allowed:
         return admitted
-    second_factor = any(group.second_factor for group in groups)
+    # A service account that is also a person's is treated as a person.
+    of_people = [group.logins for group in groups if group.second_factor]
+    second_factor = bool(of_people)
     return Limits(
         idle_timeout_s=min(group.idle_timeout_s for group in groups),
         session_timeout_s=min(group.session_timeout_s for group in groups),
         second_factor=second_factor,
         key_only=not second_factor,
         groups=tuple(group.name for group in groups if not obstacle(group, situation)),
+        logins=frozenset(Chain).intersection(*of_people or [frozenset({Chain.KEY})]),
+        max_sessions=min(group.max_sessions for group in groups),
     )
 
 
@@ -246,6 +272,40 @@ def lock_timeout_s(policy: Policy, principal: Principal) -> int:
     The strictest of all its groups; 0 for whom no group knows.
     """
     return min((group.lock_timeout_s for group in groups_of(policy, principal)), default=0)
+
+
+def decide_scp(policy: Policy, principal: Principal, situation: Situation) -> Decision:
+    """Return whether ``principal`` may use scp's own protocol, ``scp -O``.
+
+    Some group that applies now must allow it, and none may refuse it, whether it applies or not.
+    """
+    groups = groups_of(policy, principal)
+    for group in groups:
+        if group.scp is False:
+            return Decision(allowed=False, rule=f"groups.{group.name}.scp")
+    held_up = ""
+    for group in groups:
+        if group.scp:
+            why_not = obstacle(group, situation)
+            if not why_not:
+                return Decision(allowed=True, rule=f"groups.{group.name}.scp")
+            held_up = held_up or why_not
+    return Decision(allowed=False, rule=held_up or DEFAULT_DENY)
+
+
+def ssh_keys(
+    policy: Policy, principal: Principal, situation: Situation | None = None
+) -> tuple[str, ...]:
+    """Return the key lines that groups list for ``principal``; with a situation, that apply now."""
+    name = fold(principal.name)
+    return tuple(
+        line
+        for group in groups_of(policy, principal)
+        if situation is None or not obstacle(group, situation)
+        for listed, lines in group.ssh_keys
+        if listed == name
+        for line in lines
+    )
 
 
 def groups_of(policy: Policy, principal: Principal) -> tuple[Group, ...]:

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import SessionEndedError
-from gateway.model import SECOND_US, Client, Factor, Principal, Session, Transaction, Wire
+from gateway.model import (
+    SECOND_US,
+    Client,
+    Factor,
+    Lease,
+    Principal,
+    Session,
+    Transaction,
+    Wire,
+)
 
 JOIN_LIMIT = 10
 """The most connections that may share one SFTP session."""
@@ -56,8 +65,10 @@ class BoundLike(Protocol):
 class SessionStore(Protocol):
     """Keeps session rows. A row is live until it was ended; time is not the store's business."""
 
-    def insert(self, tx: Transaction, session: Session, binding: Binding | None) -> None:
-        """Add a live session with one connection."""
+    def insert(
+        self, tx: Transaction, session: Session, binding: Binding | None, lease_id: str
+    ) -> None:
+        """Add a live session with one connection; its activity counts for the lease."""
 
     def get(self, tx: Transaction, session_id: str) -> Session | None:
         """Return the session of that id while its row is live."""
@@ -85,6 +96,9 @@ class SessionStore(Protocol):
     def live(self, tx: Transaction) -> Iterator[Session]:
         """Yield every live session."""
 
+    def living(self, tx: Transaction, principal_id: str, now_us: int) -> int:
+        """Return how many sessions of the principal are neither ended nor over."""
+
     def set_principal(self, tx: Transaction, session: Session) -> None:
         """Store what the directory now says of the session's principal."""
 
@@ -108,8 +122,17 @@ class Sessions:
         idle_timeout_s: int,
         session_timeout_s: int,
         binding: Binding | None,
+        lease: Lease | None = None,
     ) -> Session:
-        """Open and return a new session."""
+        """Open and return a new session, whose activity counts for ``lease``.
+
+        A session that was opened by the lease takes over its clock and its end: logging in is no
+        activity, or two programs that take turns in coming back would keep each other signed in.
+        """
+        active_us, ends_us = now_us, now_us + session_timeout_s * SECOND_US
+        if lease is not None and Factor.LEASE in factors:
+            active_us, ends_us = lease.last_active_us, min(ends_us, lease.ends_us)
+            idle_timeout_s = min(idle_timeout_s, lease.idle_timeout_s)
         session = Session(
             id=session_id,
             principal=principal,
@@ -117,12 +140,16 @@ class Sessions:
             client=client,
             factors=factors,
             opened_us=now_us,
-            last_active_us=now_us,
+            last_active_us=active_us,
             idle_timeout_s=idle_timeout_s,
-            ends_us=now_us + session_timeout_s * SECOND_US,
+            ends_us=ends_us,
         )
-        self._store.insert(tx, session, binding)
+        self._store.insert(tx, session, binding, "" if lease is None else lease.id)
         return session
+
+    def living(self, tx: Transaction, principal_id: str, now_us: int) -> int:
+        """Return how many sessions of the principal live."""
+        return self._store.living(tx, principal_id, now_us)
 
     def joined(self, tx: Transaction, tag: bytes, now_us: int) -> Session | None:
         """Return the living session bound to ``tag``; None when there is none to join."""

@@ -16,6 +16,7 @@ from auth.authenticator import Authenticator
 from auth.directory import Directory
 from auth.file import FileDirectory
 from auth.ldap import LdapDirectory
+from auth.lease import Leases
 from auth.policy import Policy
 from auth.session import Sessions
 from auth.throttle import Throttle, ThrottleSettings, ThrottleState
@@ -25,6 +26,7 @@ from backends.blobs.local import LocalBlobStore
 from backends.catalog import marks
 from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
+from backends.catalog.leases import SqlLeaseStore
 from backends.catalog.sessions import SqlSessionStore
 from backends.catalog.sqlite import CATALOG_FILE, open_catalog
 from backends.errors import KeyUnavailableError, StorageUnavailableError
@@ -146,17 +148,19 @@ def open_gateway(
         derive_key(system, "sealgate throttle"),
     )
     sessions = Sessions(SqlSessionStore(Mac(system, "session")))
+    leases = Leases(SqlLeaseStore(Mac(system, "lease")))
     policy = PolicyInForce(compile_policy(config))
     authenticator = Authenticator(
         directory,
         totp,
         sessions,
         policy,
+        leases=leases,
         binding_key=derive_key(system, "sealgate session binding"),
         join_window_s=config.server.join_window_s,
         clock=clock,
     )
-    login = Login(authenticator, sessions, throttle, journal, catalog, clock=clock)
+    login = Login(authenticator, sessions, throttle, journal, catalog, leases=leases, clock=clock)
     monitor = Monitor(
         Surroundings(
             vault=vault,

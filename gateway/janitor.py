@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from auth.authenticator import principal_of
 from auth.errors import AuthError, DirectoryUnavailableError
-from backends.catalog import journal, locks
+from backends.catalog import journal, leases, locks
 from backends.catalog import sessions as session_rows
 from gateway.app import Gateway
 from gateway.audit.record import Record, session_record
@@ -87,12 +87,16 @@ class Janitor:
             log.error("janitor: %s failed with %s", what, type(error).__name__)
 
     def recheck_accounts(self) -> None:
-        """End the sessions and locks of accounts that are gone or disabled; refresh memberships."""
+        """End what accounts have that are gone or disabled, and refresh memberships.
+
+        That is their sessions, leases and locks.
+        """
         gateway = self._gateway
         with gateway.catalog.snapshot() as tx:
             sessions = gateway.sessions.live(tx)
             holders = locks.holders(tx, gateway.clock())
-        by_principal: dict[str, list[Session]] = {holder: [] for holder in holders}
+        leased = {lease.principal_id for lease in gateway.login.leases()}
+        by_principal: dict[str, list[Session]] = {who: [] for who in {*holders, *leased}}
         for session in sessions:
             by_principal.setdefault(session.principal.id, []).append(session)
         for principal_id, living in by_principal.items():
@@ -108,6 +112,7 @@ class Janitor:
             if account is None or not account.enabled:
                 for session in living:
                     gateway.login.log_off(session, ACCOUNT_GONE, Outcome.EXPIRED)
+                gateway.login.end_leases(principal_id, ACCOUNT_GONE)
                 if principal_id in holders:
                     self._drop_locks(principal_id, holders[principal_id])
                 continue
@@ -159,4 +164,5 @@ class Janitor:
         with gateway.catalog.begin() as tx:
             locks.remove_expired(tx, now_us)
             gateway.throttle.forget(tx)
+            leases.remove_over(tx, now_us)
             session_rows.forget_ended(tx, now_us - KEEP_ENDED_US)

@@ -10,9 +10,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from auth.authenticator import CODE_MISSING, JOIN_LIMIT_REACHED, Authenticator, Claim
-from auth.errors import AuthError, LoginRefusedError
-from auth.session import Sessions
+from auth.authenticator import (
+    CODE_MISSING,
+    JOIN_LIMIT_REACHED,
+    UNKNOWN_USER,
+    WRONG_KEY,
+    Authenticator,
+    Claim,
+)
+from auth.errors import CODE_REASONS, SESSION_LIMIT, AuthError, LoginRefusedError
+from auth.lease import Leases
+from auth.session import TIMES, Sessions
 from auth.throttle import Throttle
 from backends.errors import StorageError
 from backends.memo import Memo
@@ -23,6 +31,7 @@ from gateway.model import (
     SECOND_US,
     Attempt,
     Clock,
+    Lease,
     Outcome,
     Session,
     Transaction,
@@ -44,8 +53,11 @@ RECALL_LIMIT = 1024
 THROTTLED = "throttled"
 SESSION_OVER = "session-over"
 
-_NO_GUESS = frozenset({THROTTLED, SESSION_OVER, JOIN_LIMIT_REACHED})
+_NO_GUESS = frozenset({THROTTLED, SESSION_OVER, JOIN_LIMIT_REACHED, SESSION_LIMIT})
 """Reasons that say nothing against whoever tried."""
+
+_KEY_GUESSES = frozenset({UNKNOWN_USER, WRONG_KEY})
+"""Besides wrong codes: what counts as a guess of whoever has proven an SSH key."""
 
 
 class Login:
@@ -59,11 +71,13 @@ class Login:
         journal: Journal,
         catalog: UnitOfWork,
         *,
+        leases: Leases,
         clock: Clock,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._authenticator = authenticator
         self._sessions = sessions
+        self._leases = leases
         self._throttle = throttle
         self._journal = journal
         self._catalog = catalog
@@ -174,8 +188,46 @@ class Login:
                         ended.append(session)
         return ended
 
+    def end_leases(self, who: str, reason: str) -> int:
+        """End the leases of a principal, by its id or name, and record it; return how many."""
+        chosen = [one for one in self.leases() if who in {one.principal_id, one.principal_name}]
+        if not chosen:
+            return 0
+        with self._journal.begin() as tx:
+            return sum(
+                self._lease_ended(
+                    tx, one.principal_id, one.principal_name, one.client_address, reason
+                )
+                for one in chosen
+            )
+
+    def leases(self) -> list[Lease]:
+        """Return every living lease."""
+        with self._catalog.snapshot() as tx:
+            return self._leases.all(tx, self._clock())
+
+    def _lease_ended(
+        self, tx: Transaction, principal_id: str, name: str, address: str, reason: str
+    ) -> bool:
+        ended = self._leases.end(tx, principal_id, address)
+        if ended:
+            record = Record(
+                action="lease_end",
+                outcome=Outcome.EXPIRED,
+                principal_id=principal_id,
+                principal_name=name,
+                client_address=address,
+                rule=reason,
+            )
+            self._journal.append(tx, record)
+        return ended
+
     def _ended(self, tx: Transaction, session: Session, reason: str, outcome: Outcome) -> bool:
         ended = self._sessions.end(tx, session.id, reason, self._clock())
+        if ended and outcome is Outcome.EXPIRED and reason not in TIMES:
+            # Whom somebody signed off must not come back without a code.
+            who, address = session.principal, session.client.address
+            self._lease_ended(tx, who.id, who.name, address, reason)
         if ended:
             self._journal.append(tx, session_record("logoff", outcome, session, rule=reason))
         return ended
@@ -198,22 +250,35 @@ class Login:
             session = self._authenticator.admit(tx, claim)
             self._throttle.succeeded(tx, attempt.name, attempt.client.address)
             rule = "+".join(sorted(session.factors))
-            self._journal.append(tx, session_record("login", Outcome.OK, session, rule=rule))
+            record = session_record("login", Outcome.OK, session, rule=rule)
+            note = self._authenticator.certificate_note(attempt)
+            self._journal.append(tx, replace(record, note=note))
         return session
 
     def _refuse(self, attempt: Attempt, error: AuthError) -> None:
         """Record a login that failed, and count it against its source if it was refused."""
         try:
             with self._journal.begin() as tx:
-                if (
-                    isinstance(error, LoginRefusedError)
-                    and error.reason not in _NO_GUESS
-                    and not _half_way(attempt, error)
-                ):
+                if _is_guess(attempt, error):
                     self._throttle.failed(tx, attempt.name, attempt.client.address)
-                self._journal.append(tx, _refusal_record(attempt, error))
+                note = self._authenticator.certificate_note(attempt)
+                self._journal.append(tx, replace(_refusal_record(attempt, error), note=note))
         except StorageError as failure:
             raise AuditUnavailableError("Nobody can log in: the audit record fails.") from failure
+
+
+def _is_guess(attempt: Attempt, error: AuthError) -> bool:
+    """Return whether the refusal counts against its source.
+
+    Whoever has proven a listed key and is refused by policy, or has no lease any more, guesses
+    nothing: a program that keeps trying must not hold up the person who types a code beside it.
+    """
+    if not isinstance(error, LoginRefusedError) or error.reason in _NO_GUESS:
+        return False
+    if not attempt.ssh_key:
+        return True
+    wrong_code = error.reason.startswith(CODE_REASONS) and error.reason != CODE_MISSING
+    return wrong_code or error.reason in _KEY_GUESSES
 
 
 def _half_way(attempt: Attempt, error: LoginRefusedError) -> bool:

@@ -22,6 +22,9 @@ Clock = Callable[[], int]
 
 SECOND_US = 1_000_000
 
+CERT_AUTHORITY = "cert-authority "
+"""What stands before a key's line when not the key is meant but whom it has certified."""
+
 
 def system_clock() -> int:
     """Return the machine's time in microseconds since 1970-01-01 UTC."""
@@ -127,12 +130,31 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """What an SSH certificate says; whether it is worth anything is policy's part.
+
+    ``authority`` is the signing key as an OpenSSH line. The span is in seconds since 1970 and does
+    not include its end. ``critical_options`` are names with their values as text.
+    """
+
+    authority: str
+    key_id: str
+    serial: int
+    principals: tuple[str, ...]
+    valid_from_s: int
+    valid_until_s: int
+    is_users: bool
+    critical_options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try to come in; what it holds depends on how the client asked.
 
     HTTP Basic and SSH's password method send ``secret``: the password followed directly by the
     six digits. Keyboard-interactive sends ``password`` and ``code``. ``ssh_key`` is an OpenSSH
-    public key line ("type base64") whose signature has been verified.
+    public key line ("type base64") whose signature has been verified; with a ``certificate``, whose
+    authority's signature was verified too, it is the key that was certified. ``user_verified``: a security key asked for its PIN before it signed.
     """
 
     name: str
@@ -142,6 +164,8 @@ class Attempt:
     password: str = field(default="", repr=False)
     code: str = field(default="", repr=False)
     ssh_key: str = ""
+    certificate: Certificate | None = None
+    user_verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +195,33 @@ class Session:
         if now_us >= self.ends_us:
             return "absolute"
         return "idle" if now_us >= self.idle_deadline_us else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The proof that a principal gave a fresh code from a client address. Times are µs since 1970.
+
+    It is idle while no session that was opened with that code, or by this lease, does anything:
+    ``last_active_us`` is the last activity of them all when this record was read.
+    """
+
+    id: str
+    principal_id: str
+    principal_name: str
+    client_address: str
+    opened_us: int
+    last_active_us: int
+    idle_timeout_s: int
+    ends_us: int
+
+    @property
+    def idle_deadline_us(self) -> int:
+        """When it idles out unless activity comes first."""
+        return self.last_active_us + self.idle_timeout_s * SECOND_US
+
+    def over(self, now_us: int) -> bool:
+        """Return whether its time is over."""
+        return now_us >= min(self.idle_deadline_us, self.ends_us)
 
 
 @dataclass(frozen=True, slots=True)

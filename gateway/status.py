@@ -44,6 +44,8 @@ _TABLE: Final[dict[type[BaseException], Answer]] = {
     errors.AuditUnavailableError: Answer(503, SFTP_FAILURE),
     auth_errors.AuthError: Answer(401, SFTP_PERMISSION_DENIED),
     auth_errors.LoginRefusedError: Answer(401, SFTP_PERMISSION_DENIED),
+    # Not 401: another password would help no more than this one, and a drive would ask for it.
+    auth_errors.SessionLimitError: Answer(503, SFTP_NO_CONNECTION),
     auth_errors.LoginBusyError: Answer(503, SFTP_NO_CONNECTION),
     auth_errors.DirectoryUnavailableError: Answer(503, SFTP_NO_CONNECTION),
     auth_errors.DirectoryConfigError: Answer(500, SFTP_FAILURE),

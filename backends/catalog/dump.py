@@ -24,7 +24,7 @@ from backends.catalog.versions import SegmentRow
 from backends.errors import StorageError, StorageFullError, StorageUnavailableError
 from gateway.model import Transaction
 
-LEFT_OUT = frozenset({"locks", "reservations", "sessions", "throttles", "vacated"})
+LEFT_OUT = frozenset({"leases", "locks", "reservations", "sessions", "throttles", "vacated"})
 """The tables whose rows mean nothing to another process than those that wrote them."""
 
 BATCH_ROWS = 1000

@@ -216,6 +216,27 @@ sessions = sa.Table(
     sa.Column("ended_us", sa.BigInteger, index=True),
     sa.Column("ended_reason", sa.Text),
     sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Column("lease_id", sa.Text, index=True),
+)
+sa.Index(
+    "sessions_living",
+    sessions.c.principal_id,
+    sqlite_where=sessions.c.ended_us.is_(None),
+    postgresql_where=sessions.c.ended_us.is_(None),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("principal_id", sa.Text, nullable=False),
+    sa.Column("principal_name", sa.Text, nullable=False),
+    sa.Column("client_address", sa.Text, nullable=False),
+    sa.Column("opened_us", sa.BigInteger, nullable=False),
+    sa.Column("idle_timeout_s", sa.Integer, nullable=False),
+    sa.Column("ends_us", sa.BigInteger, nullable=False),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("principal_id", "client_address"),
 )
 
 totp_seeds = sa.Table(

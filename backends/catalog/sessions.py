@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from backends.catalog.schema import sessions
+from backends.catalog.schema import leases, sessions
 from backends.catalog.statement import Command, Query, Row, insert, parameter
 from backends.keyring import Mac
 from backends.memo import Memo
-from gateway.model import Client, Factor, Principal, Session, Transaction, Wire
+from gateway.model import SECOND_US, Client, Factor, Principal, Session, Transaction, Wire
 
 FOREVER_US = 1 << 62
 
@@ -40,6 +40,7 @@ class SessionRow(NamedTuple):
     ends_us: int
     ended_us: int | None
     ended_reason: str | None
+    lease_id: str | None
     mac: bytes = b""
 
 
@@ -63,7 +64,26 @@ _COUNT = Command(
 _TOUCH = Command(sessions.update().where(_THIS, _LIVE), "last_active_us")
 _END = Command(sessions.update().where(_THIS, _LIVE), "ended_us", "ended_reason")
 _SET_PRINCIPAL = Command(sessions.update().where(_THIS), "principal", "mac")
-_FORGET = Command(sessions.delete().where(sessions.c.ended_us < parameter("before_us")))
+# A lease lasts as long as there was activity in any of its sessions, those that ended too.
+_FORGET = Command(
+    sessions.delete().where(
+        sessions.c.ended_us < parameter("before_us"),
+        ~sa.exists().where(leases.c.id == sessions.c.lease_id),
+    )
+)
+_IDLE_END = sessions.c.last_active_us + sa.cast(
+    sessions.c.idle_timeout_s, sa.BigInteger
+) * sa.literal_column(str(SECOND_US))
+_LIVING = Query(
+    sa.select(sa.func.count())
+    .select_from(sessions)
+    .where(
+        sessions.c.principal_id == parameter("principal_id"),
+        _LIVE,
+        sessions.c.ends_us > parameter("now_us"),
+        parameter("now_us") < _IDLE_END,
+    )
+)
 
 
 class BindingLike(Protocol):
@@ -105,7 +125,9 @@ class SqlSessionStore:
         self._mac = mac
         self._known: Memo[bytes, _Known] = Memo(KNOWN_LIMIT)
 
-    def insert(self, tx: Transaction, session: Session, binding: BindingLike | None) -> None:
+    def insert(
+        self, tx: Transaction, session: Session, binding: BindingLike | None, lease_id: str
+    ) -> None:
         tag, join_until_us = None, 0
         if binding is not None:
             tag = binding.tag
@@ -129,6 +151,7 @@ class SqlSessionStore:
             ends_us=session.ends_us,
             ended_us=None,
             ended_reason=None,
+            lease_id=lease_id or None,
         )
         _INSERT.run(tx, **row._replace(mac=self._mac.tag(_text(row)))._asdict())
 
@@ -168,6 +191,9 @@ class SqlSessionStore:
             row = self._sound(found)
             if row is not None:
                 yield self._session(row)
+
+    def living(self, tx: Transaction, principal_id: str, now_us: int) -> int:
+        return int(_LIVING.value(tx, principal_id=principal_id, now_us=now_us))
 
     def set_principal(self, tx: Transaction, session: Session) -> None:
         row = self._sound(_BY_ID.first(tx, session_id=session.id))

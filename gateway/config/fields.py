@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from auth.chain import Chain
 from auth.hours import Hours
 from auth.policy import Network
 from gateway.config import scalars
@@ -161,6 +163,7 @@ def _positive_size(text: str) -> int:
 
 
 _WIRES = (Wire.WEBDAV.value, Wire.SFTP.value)
+_CHAINS = tuple(chain.value for chain in Chain)
 _RIGHTS = (*(action.value for action in Action), ALL)
 
 Line = Annotated[str, FromText(_line, "text")]
@@ -222,6 +225,23 @@ Wires = Annotated[
     Field(min_length=1),
     OneOrMany(),
 ]
+Chains = Annotated[
+    tuple[Annotated[str, FromText(scalars.one_of(*_CHAINS), "password+totp")], ...],
+    Field(min_length=1),
+    OneOrMany(),
+]
+LoginName = Annotated[str, FromText(scalars.parse_login_name, "alice")]
+SessionCount = Annotated[int, FromText(_whole(1, 100_000), "50", ("integer", "string"))]
+SshKeys = Annotated[
+    tuple[Annotated[str, FromText(scalars.parse_ssh_key, "ssh-ed25519 AAAA...")], ...],
+    Field(min_length=1),
+    OneOrMany(),
+]
+AuthorityKey = Annotated[str, FromText(scalars.parse_authority_key, "ssh-ed25519 AAAA...")]
+Serials = Annotated[
+    tuple[Annotated[int, FromText(_whole(0, 2**64 - 1), "7", ("integer", "string"))], ...],
+    OneOrMany(),
+]
 LdapGroups = Annotated[
     tuple[
         Annotated[
@@ -240,6 +260,16 @@ UserNames = Annotated[
     tuple[Annotated[str, FromText(scalars.parse_membership("user"), "alice")], ...],
     OneOrMany(),
 ]
+Users = Annotated[UserNames, Field(min_length=1)]
+"""Login names, one at least."""
+Day = Annotated[date, FromText(scalars.parse_day, "2027-06-30")]
+ExceptionName = Annotated[str, FromText(scalars.parse_exception_name, "ct-scanner")]
+WeakerAlgorithms = Annotated[
+    tuple[Annotated[str, FromText(scalars.parse_weaker, "legacy")], ...],
+    Field(min_length=1),
+    OneOrMany(),
+]
 ShareName = Annotated[str, FromText(scalars.parse_share_name, "radiology")]
 GroupName = Annotated[str, FromText(scalars.parse_group_name, "clinicians")]
+GroupNames = Annotated[tuple[GroupName, ...], Field(min_length=1), OneOrMany()]
 PatternText = Annotated[str, FromText(scalars.parse_pattern, "/2019/**")]

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,20 +19,32 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import PydanticCustomError
 
-from auth.directory import MembershipKind, membership, normal_dn
+from auth.directory import (
+    VERIFY_REQUIRED,
+    MembershipKind,
+    acceptable_name,
+    membership,
+    normal_dn,
+    ssh_key,
+)
 from auth.errors import DirectoryConfigError
 from auth.hours import DAY_MINUTES, DAYS_PER_WEEK, Hours
 from auth.pattern import Pattern
 from auth.policy import Network
+from auth.ssh_key import KEY_TYPES
 from gateway.config.problems import did_you_mean, shortened
 from gateway.errors import InvalidPathError
 from gateway.paths import check_name
+from gateway.sftp.algorithms import WEAKER, never_because
 
 ALL = "all"
 """The word that stands for every action in ``allow`` and ``deny``."""
 
+LEGACY_WORD = "legacy"
+"""The word that stands for all algorithms of a legacy listener."""
+
 NAME_LIMIT_CHARS = 64
-"""The longest name of a share or group."""
+"""The longest name of a share, group or exception."""
 
 _SIZE = re.compile(r"(\d{1,15})\s*(B|[KMGTP]i?B)?")
 _SIZE_UNITS: dict[str, int] = {
@@ -83,7 +96,7 @@ def parse_duration(text: str) -> int:
 
 def parse_whole(text: str) -> int:
     """Return the whole number that ``text`` writes in decimal digits."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise wrong(f"{shortened(text)} is not a whole number.", "Write digits only, as in '30'.")
     return int(text)
 
@@ -182,11 +195,41 @@ def parse_share_name(text: str) -> str:
 
 def parse_group_name(text: str) -> str:
     """Return the name of a group of the policy: letters, digits, ``-`` and ``_``."""
+    return _plain_name(text, "a group")
+
+
+def parse_exception_name(text: str) -> str:
+    """Return the name of an exception: letters, digits, ``-`` and ``_``."""
+    return _plain_name(text, "an exception")
+
+
+def _plain_name(text: str, what: str) -> str:
     plain = all(character.isalnum() or character in "-_" for character in text)
     if not (text and plain and text[0].isalnum() and len(text) <= NAME_LIMIT_CHARS):
         remedy = f"Use letters, digits, '-' and '_', at most {NAME_LIMIT_CHARS} in all."
-        raise wrong(f"{shortened(text)} cannot name a group.", remedy)
+        raise wrong(f"{shortened(text)} cannot name {what}.", remedy)
     return unicodedata.normalize("NFC", text)
+
+
+def parse_weaker(text: str) -> str:
+    """Return ``legacy`` or the name of an SSH algorithm that an exception may open."""
+    known = (LEGACY_WORD, *sorted(WEAKER.names))
+    why = never_because(text)
+    if why:
+        raise wrong(
+            f"{shortened(text)} is never offered: {why}.", f"Known here: {', '.join(known)}."
+        )
+    return one_of(*known)(text)
+
+
+def parse_day(text: str) -> date:
+    """Return the day that ``2027-06-30`` names."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise wrong(f"{shortened(text)} is not a day.", "Write year, month and day: '2027-06-30'.")
 
 
 def parse_pattern(text: str) -> str:
@@ -267,3 +310,36 @@ def parse_membership(kind: MembershipKind) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def parse_login_name(text: str) -> str:
+    """Return ``text`` when somebody could log in by it."""
+    if not acceptable_name(text):
+        raise wrong(f"{shortened(text)} is no login name.", "Write one as users type it.")
+    return text
+
+
+def parse_ssh_key(text: str) -> str:
+    """Return a public key line without its comment, see ``auth.directory.ssh_key``."""
+    found = ssh_key(text)
+    kind = "" if found is None else found.removeprefix(VERIFY_REQUIRED).partition(" ")[0]
+    if kind in KEY_TYPES and found is not None:
+        return found
+    remedy = "Write the line of a .pub file, as in 'ssh-ed25519 AAAA...'."
+    if "PRIVATE KEY" in text:
+        # Not quoted, for the obvious reason.
+        raise wrong("is a private key, which belongs to its user alone.", remedy)
+    if kind.endswith("-cert-v01@openssh.com"):
+        raise wrong("is a certificate.", "Name its authority under 'user_cas'.")
+    if kind:
+        raise wrong(f"{shortened(kind)} keys are not accepted.", f"Use {', '.join(KEY_TYPES)}.")
+    hint = "Of a key's options 'verify-required' alone may narrow it, for security keys."
+    raise wrong(f"{shortened(text)} is no public SSH key.", f"{remedy} {hint}")
+
+
+def parse_authority_key(text: str) -> str:
+    """Return the public key line of an authority."""
+    found = parse_ssh_key(text)
+    if found.startswith(VERIFY_REQUIRED):
+        raise wrong("has an option before the key.", "Write the key alone.")
+    return found

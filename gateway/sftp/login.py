@@ -9,12 +9,14 @@ nouns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncssh
 from asyncssh.constants import DEFAULT_LANG
 
-from gateway.model import Attempt, Wire
+from gateway.model import CERT_AUTHORITY, Attempt, Wire
+from gateway.sftp.shown_key import ShownKey
 
 if TYPE_CHECKING:
     from gateway.sftp.connection import SftpConnection
@@ -35,7 +37,8 @@ class LoginDialogue(asyncssh.SSHServer):
         self._service = service
         self._greeted = False
         self._password: str | None = None
-        self._proven_key = ""
+        self._accepted = ""
+        self._proven: Attempt | None = None
         self._attempt: Attempt | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -49,8 +52,10 @@ class LoginDialogue(asyncssh.SSHServer):
 
     def begin_auth(self, username: str) -> bool:
         """Forget what was said under another name; authentication is always required."""
+        self._service.logging_in(self._connection)
         self._password = None
-        self._proven_key = ""
+        self._accepted = ""
+        self._proven = None
         self._attempt = None
         if self._service.settings.banner and not self._greeted:
             self._connection.send_auth_banner(self._service.settings.banner.rstrip() + "\r\n")
@@ -62,30 +67,46 @@ class LoginDialogue(asyncssh.SSHServer):
         attempt, self._attempt = self._attempt, None
         return attempt
 
-    def ask_for_code(self, proven_key: str) -> None:
+    def ask_for_code(self, proven: Attempt) -> None:
         """Accept a proven key as the first of two factors: only a code may follow."""
-        self._proven_key = proven_key
+        self._proven = proven
 
     # Public keys
 
     def public_key_auth_supported(self) -> bool:
         """Offer keys, except once one was accepted and only the code is missing."""
-        return not self._proven_key
+        return self._proven is None
 
-    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Return whether the key is listed for the user; its signature is not verified yet."""
-        line = key_line(key)
-        return await self._service.key_may_log_in(username, line, self._connection.client)
+    async def may_prove(self, username: str, shown: ShownKey) -> bool:
+        """Return whether it is worth the client's while to sign with the key.
 
-    def key_proven(self, username: str, line: str) -> None:
+        Of a certificate its authority must be known; whatever else may be wrong with it is said,
+        and recorded, once it is proven. Clients ask first and then sign: the second time the
+        directory is spared the question.
+        """
+        line = shown.line
+        if shown.certificate is not None:
+            line = CERT_AUTHORITY + shown.certificate.authority
+        if line == self._accepted:
+            return True
+        if await self._service.key_may_log_in(username, line, self._connection.client):
+            self._accepted = line
+            return True
+        return False
+
+    def key_proven(self, username: str, shown: ShownKey, *, user_verified: bool) -> None:
         """Note that the client signed with this key: the connection has verified it."""
-        self._attempt = self._make(username, ssh_key=line)
+        self._attempt = replace(
+            self._make(username, ssh_key=shown.line),
+            certificate=shown.certificate,
+            user_verified=user_verified,
+        )
 
     # Password and code in one line, for clients that cannot prompt
 
     def password_auth_supported(self) -> bool:
         """Offer passwords, except once a key was accepted and only the code is missing."""
-        return not self._proven_key
+        return self._proven is None
 
     def validate_password(self, username: str, password: str) -> bool:
         """Collect the password with its code."""
@@ -101,15 +122,15 @@ class LoginDialogue(asyncssh.SSHServer):
     def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Challenge:
         """Ask for the password; after an accepted key, for the code at once."""
         self._password = None
-        return _ask(CODE_PROMPT if self._proven_key else PASSWORD_PROMPT)
+        return _ask(PASSWORD_PROMPT if self._proven is None else CODE_PROMPT)
 
     def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> Challenge | bool:
         """Collect the answers; the code is asked for whether the password is right or not."""
         password, self._password = self._password, None
         if len(responses) != 1:
             return False
-        if self._proven_key:
-            self._attempt = self._make(username, ssh_key=self._proven_key, code=responses[0])
+        if self._proven is not None:
+            self._attempt = replace(self._proven, code=responses[0].strip())
         elif password is None:
             self._password = responses[0]
             return _ask(CODE_PROMPT)
@@ -163,12 +184,6 @@ class LoginDialogue(asyncssh.SSHServer):
     def tap_requested(self, unit: int | None) -> bool:
         """Refuse a tunnel of frames."""
         return self._connection.refuse("tunnel")
-
-
-def key_line(key: asyncssh.SSHKey) -> str:
-    """Return a key as an OpenSSH line of type and base64, without its comment."""
-    words = key.export_public_key("openssh").decode("ascii").split()
-    return " ".join(words[:2])
 
 
 def _ask(prompt: str) -> Challenge:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from auth.errors import LoginRefusedError
 from gateway.model import Attempt, Client, Session
+from gateway.sftp.admission import Admission
 from gateway.sftp.settings import SftpSettings
 from gateway.sftp.workers import Workers
 
@@ -33,35 +34,34 @@ class Service:
         self.workers = Workers(settings.transfer_threads, settings.login_threads)
         self.draining = False
         self.connections: dict[SftpConnection, None] = {}
-        self._pending: dict[SftpConnection, str] = {}
+        self._strangers: Admission[SftpConnection] = Admission(
+            settings.max_pending_logins, settings.max_pending_per_address
+        )
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._in_line: Counter[str] = Counter()
         self._jobs: set[asyncio.Task[None]] = set()
 
     def admit(self, connection: SftpConnection, address: str) -> bool:
-        """Return whether a new connection may stay; makes room by dropping an idle stranger.
-
-        The victim is the oldest that has not logged in, of the address that has the most of
-        them: whoever floods displaces only themselves.
-        """
+        """Return whether a new connection may stay; a stranger may be dropped to make room."""
         if self.draining or len(self.connections) >= self.settings.max_connections:
             return False
-        if len(self._pending) >= self.settings.max_pending_logins:
-            busiest = Counter(self._pending.values()).most_common(1)[0][0]
-            victim = next(held for held, where in self._pending.items() if where == busiest)
-            del self._pending[victim]
+        victim = self._strangers.admit(connection, address)
+        if victim is not None:
             victim.abort()
         self.connections[connection] = None
-        self._pending[connection] = address
         return True
+
+    def logging_in(self, connection: SftpConnection) -> None:
+        """Note that a stranger has begun to say who they are."""
+        self._strangers.begun(connection)
 
     def logged_in(self, connection: SftpConnection) -> None:
         """Note that a connection is no stranger any more."""
-        self._pending.pop(connection, None)
+        self._strangers.leave(connection)
 
     def gone(self, connection: SftpConnection) -> None:
         """Note that a connection is over."""
-        self._pending.pop(connection, None)
+        self._strangers.leave(connection)
         self.connections.pop(connection, None)
 
     @contextlib.asynccontextmanager

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision; a test compares it with what Alembic finds."""
