@@ -13,7 +13,18 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from gateway.commands import audit, backup, care, config, keys, past, restore, sessions, totp
+from gateway.commands import (
+    audit,
+    backup,
+    care,
+    config,
+    doctor,
+    keys,
+    past,
+    restore,
+    sessions,
+    totp,
+)
 from gateway.commands.output import DONE, WRONG_USE, config_path
 from gateway.demo import Demo, DemoSettings
 from gateway.errors import SealgateError
@@ -59,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     config.add_parsers(commands)
     care.add_parsers(commands)
-    for subject in (audit, backup, keys, past, restore, sessions, totp):
+    for subject in (audit, backup, doctor, keys, past, restore, sessions, totp):
         subject.add_parser(commands)
     return parser
 

@@ -21,9 +21,15 @@ class SftpFront:
         config = gateway.config.server.sftp
         assert config is not None
         self._host_keys = config.host_keys
-        self._settings = SftpSettings(
-            login_timeout_s=config.login_timeout_s, banner=config.banner or ""
-        )
+        # The supervisor bound a socket for each endpoint, in order.
+        self._settings = [
+            SftpSettings(
+                login_timeout_s=config.login_timeout_s,
+                banner=config.banner or "",
+                algorithms=config.offered_at(endpoint),
+            )
+            for endpoint in config.listen
+        ]
         self._gateway = gateway
         self._sockets = sockets
         self._loop = asyncio.new_event_loop()
@@ -36,8 +42,8 @@ class SftpFront:
 
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         servers: list[SftpServer] = [
-            await serve(sock, self._host_keys, self._gateway.monitor, self._settings)
-            for sock in self._sockets
+            await serve(sock, self._host_keys, self._gateway.monitor, settings)
+            for sock, settings in zip(self._sockets, self._settings, strict=True)
         ]
         on_ready()
         timeout_s = await self._stop_after_s

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from auth.policy import Decision, Situation, decide_scp
 from backends.content import Content
 from backends.errors import StorageError
 from gateway.audit.record import Record, session_record
@@ -84,6 +85,11 @@ class Monitor:
             except SessionEndedError:
                 return None
         return min(fresh.idle_deadline_us, fresh.ends_us)
+
+    def may_use_scp(self, session: Session) -> Decision:
+        """Return whether policy lets the session speak scp's own protocol, and which rule."""
+        situation = Situation(session.wire, session.client.address, self.clock())
+        return decide_scp(self._surroundings.policy(), session.principal, situation)
 
     def end(self, session: Session, reason: str) -> None:
         """Note that a connection of the session is gone. Idempotent once the session is over."""
@@ -274,6 +280,16 @@ class Door:
         """
         terms = Terms(replace=replace, expected_size=expected_size)
         return Upload(self._passage).open(path, terms, create=create, keep=keep)
+
+    def duplicate(self, source: NodeInfo, target: WriteHandle) -> bool:
+        """Have ``target``, to which nothing was written yet, share what ``source`` holds.
+
+        ``source`` is what a handle for reading was opened on. However large it is, this takes no
+        time, and the commit of ``target`` makes it its content. False, and nothing is done or
+        recorded, where the bytes must be copied instead. After an error ``target`` is as after a
+        write that failed.
+        """
+        return Upload(self._passage).duplicate(source, target)
 
     def store(
         self, path: VirtualPath, content: bytes, *, modified_us: int | None = None

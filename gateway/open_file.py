@@ -165,6 +165,13 @@ class OpenFile:
             modified_us=info.modified_us if modified_us is None else modified_us,
         )
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it is empty, and nothing has come of it or been kept room for."""
+        begun = self.kept or self.resumes or self.received or self.committed
+        settled = self.over or self.unfit or self.reservation is not None
+        return not (begun or settled or self.draft.size_bytes) and self.terms.can_share
+
     # Handles
 
     @property
@@ -209,6 +216,16 @@ class OpenFile:
         if not size_bytes:
             # Nothing is left of what it began with.
             self.kept = False
+
+    def begin_with(self, draft: Draft) -> None:
+        """Hold what ``draft`` holds, as if it had been written; only while ``untouched``."""
+        self.draft.discard()
+        self.draft = draft
+        self.received = self.changed = True
+
+    def spoil(self) -> None:
+        """Never commit what it holds: a part of it is missing that was promised to be there."""
+        self.unfit = True
 
     def set_modified(self, modified_us: int) -> None:
         """Give the next version this modification time. Needs no lock: see ``WriteDoor``."""

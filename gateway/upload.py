@@ -20,6 +20,7 @@ from gateway.model import Action, NodeInfo, Outcome, Wire
 from gateway.open_file import Committed, OpenFile, Source, Target, Terms
 from gateway.operations import content
 from gateway.operations.content import Opening
+from gateway.operations.duplicate import duplicate
 from gateway.operations.operation import Operation
 from gateway.passage import Mode, Passage
 from gateway.paths import VirtualPath
@@ -100,6 +101,26 @@ class Upload:
         if opening.reserves:
             self._reserve_announced(file)
         return WriteHandle(self, file)
+
+    def duplicate(self, source: NodeInfo, handle: WriteHandle) -> bool:
+        """Have a file that holds nothing yet share the content of ``source``; see ``Door``."""
+        file = handle.file
+        with file.lock:
+            if not file.untouched:
+                return False
+            passage = self._passage
+            try:
+                with passage.operation("copy", source.path, Mode.PREPARE, target=file.path) as op:
+                    draft = duplicate(op, source, file)
+                if draft is None:
+                    return False
+                passage.append_durably(op.record(Outcome.OK))
+            except BaseException:
+                file.spoil()
+                raise
+            file.begin_with(draft)
+            handle.received_bytes += draft.size_bytes
+            return True
 
     # Going on
 

@@ -21,6 +21,7 @@ PACKAGES = ("gateway", "auth", "backends")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.errors", "gateway.paths", "gateway.model", "backends.errors", "auth.errors"),
     (
+        "auth.chain",
         "auth.directory",
         "auth.file",
         "auth.hours",
@@ -39,8 +40,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "auth.authenticator",
+        "auth.lease",
         "auth.policy",
         "auth.session",
+        "auth.ssh_key",
         "backends.content",
         "backends.backup",
         "backends.destruction",
@@ -84,11 +87,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.control",
         "gateway.demo",
         "gateway.demo_keys",
+        "gateway.doctor",
         "gateway.front_sftp",
         "gateway.front_webdav",
         "gateway.janitor",
         "gateway.listening",
         "gateway.log",
+        "gateway.people",
+        "gateway.preview",
         "gateway.starting",
         "gateway.supervisor",
         "gateway.worker",

@@ -1,4 +1,4 @@
-"""``sealgate check-config`` and ``sealgate policy explain``."""
+"""``sealgate check-config`` and ``sealgate policy explain``; ``policy preview`` is beside it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from auth.authenticator import principal_of
-from auth.policy import Limits, Situation, decide, limits
+from auth.policy import Decision, Limits, Situation, decide, decide_scp, limits, lock_timeout_s
 from gateway.app import open_directory
+from gateway.commands import preview
 from gateway.commands.output import (
     DONE,
     PROBLEM,
@@ -36,13 +37,14 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     check.add_argument("--schema", action="store_true", help="print the JSON Schema for editors")
     check.set_defaults(run=run_check)
     policy = commands.add_parser("policy", help="ask what policy decides")
-    kinds = policy.add_subparsers(dest="kind", required=True, metavar="explain")
+    kinds = policy.add_subparsers(dest="kind", required=True, metavar="explain|preview")
     explain = kinds.add_parser("explain", help="say what a user may do to a path, and why")
     explain.add_argument("user")
     explain.add_argument("path")
     explain.add_argument("--protocol", choices=["webdav", "sftp"], default="webdav")
     explain.add_argument("--address", default="127.0.0.1", help="the client's address")
     explain.set_defaults(run=run_explain)
+    preview.add_parser(kinds)
     for parser in (check, explain):
         parser.add_argument("-c", "--config", default="")
         parser.add_argument("--json", action="store_true")
@@ -65,8 +67,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(
             {
-                "problems": [_described(problem) for problem in problems],
-                "warnings": [_described(caution) for caution in cautions],
+                "problems": [problem.described() for problem in problems],
+                "warnings": [caution.described() for caution in cautions],
             }
         )
         return PROBLEM if problems else DONE
@@ -91,17 +93,23 @@ def run_explain(arguments: argparse.Namespace) -> int:
     situation = Situation(Wire(arguments.protocol), arguments.address, system_clock())
     held = limits(policy, principal, situation)
     admitted = isinstance(held, Limits)
+    lock_s = lock_timeout_s(policy, principal)
     decisions = {action: decide(policy, principal, action, path, situation) for action in Action}
+    by_scp = decide_scp(
+        policy, principal, Situation(Wire.SFTP, arguments.address, situation.now_us)
+    )
     if arguments.json:
         print_json(
             {
                 "user": account.name,
                 "path": str(path),
                 "admitted": admitted,
+                "limits": _limits(held, lock_s),
                 "decisions": {
                     action.value: {"allowed": decision.allowed, "rule": decision.rule}
                     for action, decision in decisions.items()
                 },
+                "scp": {"allowed": by_scp.allowed, "rule": by_scp.rule},
             }
         )
         return DONE
@@ -109,21 +117,28 @@ def run_explain(arguments: argparse.Namespace) -> int:
         factor = "code required" if held.second_factor else "key only"
         say(
             f"{account.name}: groups {', '.join(held.groups)}; idle {held.idle_timeout_s} s, "
-            f"session {held.session_timeout_s} s, {factor}"
+            f"session {held.session_timeout_s} s, lock {lock_s} s, {factor}, "
+            f"{held.max_sessions} sessions"
         )
+        say(f"over SFTP by: {', '.join(sorted(held.logins)) or 'nothing that all groups accept'}")
     else:
         say(f"{account.name} is not let in: {held.rule}")
     for action, decision in decisions.items():
         say(f"{'yes' if decision.allowed else 'no ':3}  {action.value:8}  {decision.rule}")
+    say(f"scp's own protocol: {'allowed' if by_scp.allowed else 'refused'} by {by_scp.rule}")
     return DONE
 
 
-def _described(problem: Problem) -> dict[str, object]:
+def _limits(held: Limits | Decision, lock_s: int) -> dict[str, object]:
+    """Return what a session would be held to; empty when there would be none."""
+    if not isinstance(held, Limits):
+        return {}
     return {
-        "file": str(problem.file),
-        "line": problem.line,
-        "column": problem.column,
-        "key": problem.key,
-        "message": problem.message,
-        "remedy": problem.remedy,
+        "groups": list(held.groups),
+        "idle_timeout_s": held.idle_timeout_s,
+        "session_timeout_s": held.session_timeout_s,
+        "lock_timeout_s": lock_s,
+        "second_factor": held.second_factor,
+        "sftp_logins": sorted(held.logins),
+        "max_sessions": held.max_sessions,
     }

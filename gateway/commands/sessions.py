@@ -44,7 +44,10 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def run_end(arguments: argparse.Namespace) -> int:
-    """End one session, or all of a user; every worker notices at the next operation."""
+    """End one session, or all of a user; every worker notices at the next operation.
+
+    The lease by which its user could come back without a code ends with each.
+    """
     with opened(arguments) as gateway:
         with gateway.catalog.snapshot() as tx:
             chosen = [
@@ -54,13 +57,16 @@ def run_end(arguments: argparse.Namespace) -> int:
             ]
         for session in chosen:
             gateway.login.log_off(session, ENDED_BY_ADMIN, Outcome.EXPIRED)
+        leases = gateway.login.end_leases(arguments.who, ENDED_BY_ADMIN)
         with gateway.journal.begin() as tx:
             administered(gateway, tx, "sessions_end", note=arguments.who)
     if arguments.json:
         print_json({"ended": [session.id for session in chosen]})
     else:
         say(f"{len(chosen)} sessions ended.")
-    return DONE if chosen else PROBLEM
+        if leases:
+            say(f"Leases that were left without a session: {leases} ended.")
+    return DONE if chosen or leases else PROBLEM
 
 
 def _described(session: Session) -> dict[str, object]:

@@ -22,6 +22,9 @@ from gateway.commands.output import (
 
 ISSUER = "Sealgate"
 
+SEED_CHANGED = "seed-changed"
+"""Why a lease ends that a code of the old seed earned."""
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
@@ -46,6 +49,7 @@ def run_enrol(arguments: argparse.Namespace) -> int:
         with gateway.journal.begin() as tx:
             secret = gateway.totp.enrol(tx, account.id)
             administered(gateway, tx, "totp_enrol", principal_id=account.id)
+        gateway.login.end_leases(account.id, SEED_CHANGED)
     uri = provisioning_uri(secret, account.name, ISSUER)
     if arguments.json:
         print_json({"user": account.name, "secret": secret, "uri": uri})
@@ -76,6 +80,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
         with gateway.journal.begin() as tx:
             removed = gateway.seeds.remove(tx, account.id)
             administered(gateway, tx, "totp_remove", principal_id=account.id)
+        gateway.login.end_leases(account.id, SEED_CHANGED)
     if arguments.json:
         print_json({"user": account.name, "removed": removed})
     else:

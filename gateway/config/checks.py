@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from auth.pattern import ANY_DEPTH
 from gateway.config.directory import DirectoryConfig
-from gateway.config.problems import Finding, Keys, Problem, did_you_mean
+from gateway.config.exceptions import over, too_much
+from gateway.config.logins import login_findings, login_warnings
+from gateway.config.problems import Finding, Keys, Problem, did_you_mean, written
 from gateway.config.scalars import ALL, Endpoint
 from gateway.config.schema import (
     AuditConfig,
@@ -20,17 +22,18 @@ from gateway.config.schema import (
     KeysConfig,
     RightsConfig,
     ServerConfig,
+    UserCaConfig,
 )
 from gateway.config.storage import StorageConfig
-from gateway.model import Wire
+from gateway.model import Clock, Wire, system_clock
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of a configuration that are valid by themselves; None where one is not.
 
-    ``share_names`` are all names written under ``shares``, so that a fault inside a share does
-    not make it unknown to the groups.
+    ``share_names`` and ``group_names`` are all names written under ``shares`` and ``groups``, so
+    that a fault inside one does not make it unknown to others.
     """
 
     server: ServerConfig | None
@@ -40,11 +43,15 @@ class Parts:
     audit: AuditConfig | None
     share_names: tuple[str, ...]
     groups: dict[str, GroupConfig]
+    group_names: tuple[str, ...]
+    user_cas: dict[str, UserCaConfig]
 
 
-def cross_check(parts: Parts) -> Iterator[Finding]:
+def cross_check(parts: Parts, now_us: int) -> Iterator[Finding]:
     """Yield everything that values which are fine by themselves break together."""
     yield from _listening(parts)
+    if parts.server is not None and parts.server.sftp is not None:
+        yield from too_much(parts.server.sftp, now_us)
     yield from _outside_the_data(parts)
     yield from _shares_apart(parts)
     for name, group in parts.groups.items():
@@ -52,11 +59,18 @@ def cross_check(parts: Parts) -> Iterator[Finding]:
         yield from _members(keys, group, parts.directory)
         yield from _limits(keys, group)
         yield from _grants(keys, group, parts.share_names)
+    yield from login_findings(parts.groups, parts.user_cas, parts.group_names)
 
 
-def warnings(config: GatewayConfig) -> tuple[Problem, ...]:
+def warnings(config: GatewayConfig, *, clock: Clock = system_clock) -> tuple[Problem, ...]:
     """Return what is allowed but looks unmeant, in order of line; for ``check-config`` to print."""
-    findings = itertools.chain(_trusting(config), _unused(config), _patterns(config))
+    findings = itertools.chain(
+        _trusting(config),
+        over(config.server.sftp, clock()) if config.server.sftp is not None else (),
+        _unused(config),
+        _patterns(config),
+        login_warnings(config.groups),
+    )
     found = [config.place(finding) for finding in findings]
     return tuple(sorted(found, key=lambda it: (it.line, it.column)))
 
@@ -65,15 +79,22 @@ def _listening(parts: Parts) -> Iterator[Finding]:
     server = parts.server
     if server is None:
         return
-    doors = (("webdav", server.webdav), ("sftp", server.sftp))
+    webdav, sftp = server.webdav, server.sftp
+    legacy = sftp.legacy if sftp is not None else None
+    doors: tuple[tuple[Keys, tuple[Endpoint, ...]], ...] = (
+        (("webdav",), webdav.listen if webdav is not None else ()),
+        (("sftp",), sftp.addresses if sftp is not None else ()),
+        (("sftp", "legacy"), legacy.listen if legacy is not None else ()),
+    )
     taken: list[tuple[Endpoint, str]] = []
-    for door, settings in doors:
-        for endpoint in settings.listen if settings is not None else ():
-            for other, other_door in taken:
+    for door, endpoints in doors:
+        place = written(("server", *door))
+        for endpoint in endpoints:
+            for other, other_place in taken:
                 if _clash(endpoint, other):
-                    message = f"{endpoint} is taken by {other} of server.{other_door}."
-                    yield Finding(("server", door, "listen"), message, "Choose another port.")
-            taken.append((endpoint, door))
+                    message = f"{endpoint} is taken by {other} of {other_place}."
+                    yield Finding(("server", *door, "listen"), message, "Choose another port.")
+            taken.append((endpoint, place))
 
 
 def _clash(one: Endpoint, other: Endpoint) -> bool:

@@ -8,17 +8,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from auth.directory import membership
-from auth.policy import Grant, Group, PathRule, Policy
+from auth.chain import OF_PEOPLE, Chain
+from auth.directory import fold, membership
+from auth.policy import MAX_SERVICE_SESSIONS, MAX_SESSIONS, Grant, Group, PathRule, Policy
+from auth.ssh_key import Authority
 from gateway.config.scalars import ALL
-from gateway.config.schema import GatewayConfig, GrantConfig, GroupConfig, MembersConfig
+from gateway.config.schema import (
+    GatewayConfig,
+    GrantConfig,
+    GroupConfig,
+    MembersConfig,
+    UserCaConfig,
+)
 from gateway.model import Action, Wire
 
 
 def compile_policy(config: GatewayConfig) -> Policy:
     """Return the policy that ``config`` writes.
 
-    Its revision is a digest of the groups, equal for equal rules whatever their layout.
+    Its revision is a digest of the rules, equal for equal rules whatever their layout.
     """
     groups = tuple(
         sorted(
@@ -26,8 +34,10 @@ def compile_policy(config: GatewayConfig) -> Policy:
             key=lambda group: group.name,
         )
     )
-    canonical = "\n".join(_canonical(group) for group in groups)
-    return Policy(groups, hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16])
+    authorities = tuple(_authority(name, config.user_cas[name]) for name in sorted(config.user_cas))
+    canonical = "\n".join([*map(_canonical, groups), *map(_canonical_authority, authorities)])
+    revision = hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+    return Policy(groups, revision, authorities)
 
 
 def _group(name: str, group: GroupConfig) -> Group:
@@ -44,6 +54,30 @@ def _group(name: str, group: GroupConfig) -> Group:
         second_factor=not group.is_service,
         networks=group.networks or (),
         hours=group.hours or (),
+        logins=_chains(group),
+        max_sessions=group.max_sessions or _usual_sessions(group),
+        ssh_keys=tuple(sorted((fold(name), keys) for name, keys in group.ssh_keys.items())),
+        scp=None if group.scp is None else group.scp == "allowed",
+    )
+
+
+def _usual_sessions(group: GroupConfig) -> int:
+    return MAX_SERVICE_SESSIONS if group.is_service else MAX_SESSIONS
+
+
+def _chains(group: GroupConfig) -> frozenset[Chain]:
+    if group.is_service:
+        return frozenset({Chain.KEY})
+    return OF_PEOPLE if group.sftp_logins is None else frozenset(map(Chain, group.sftp_logins))
+
+
+def _authority(name: str, authority: UserCaConfig) -> Authority:
+    return Authority(
+        name=name,
+        key=authority.key,
+        groups=frozenset(authority.groups or ()),
+        revoked_serials=frozenset(authority.revoked_serials),
+        revoked_key_ids=frozenset(authority.revoked_key_ids or ()),
     )
 
 
@@ -96,5 +130,21 @@ def _canonical(group: Group) -> str:
             group.second_factor,
             sorted(map(str, group.networks)),
             hours,
+            sorted(group.logins),
+            group.max_sessions,
+            group.ssh_keys,
+            group.scp,
+        )
+    )
+
+
+def _canonical_authority(authority: Authority) -> str:
+    return repr(
+        (
+            authority.name,
+            authority.key,
+            sorted(authority.groups),
+            sorted(authority.revoked_serials),
+            sorted(authority.revoked_key_ids),
         )
     )

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.config.checks import anchor_inside_data, master_key_inside_data
+from gateway.config.host_keys import kind_of
 from gateway.config.problems import Finding, Keys, Problem
 from gateway.config.schema import GatewayConfig
 from gateway.config.section import SecretSource
+from gateway.config.sftp import SftpConfig
+from gateway.sftp.algorithms import PROFILES
 
 _WORLD = stat.S_IRWXO
 
@@ -38,6 +41,7 @@ def _findings(config: GatewayConfig, credentials_dir: Path | None) -> Iterator[F
     if server.sftp is not None:
         for index, path in enumerate(server.sftp.host_keys):
             yield from _secret(("server", "sftp", "host_keys", index), path)
+        yield from _signing(server.sftp)
     yield from _data_folder(config)
     yield from _other_storage(config, credentials_dir)
     yield from _secret_source(("keys", "master_key"), config.keys.master_key, credentials_dir)
@@ -69,6 +73,19 @@ def _secret(keys: Keys, path: Path) -> Iterator[Finding]:
     yield from problems
     if not problems and path.stat().st_mode & _WORLD:
         yield Finding(keys, f"{path} is open to every account here.", f"Run 'chmod o= {path}'.")
+
+
+def _signing(sftp: SftpConfig) -> Iterator[Finding]:
+    """Yield that no host key signs by an algorithm of the profile: no client could connect."""
+    kinds = [kind_of(path) for path in sftp.host_keys]
+    signatures = set(PROFILES[sftp.algorithms].signatures)
+    if None not in kinds and not any(kind and kind.signatures & signatures for kind in kinds):
+        message = f"none of these keys signs by an algorithm of '{sftp.algorithms}'."
+        yield Finding(
+            ("server", "sftp", "host_keys"),
+            message,
+            "Add one made with 'ssh-keygen -t ecdsa -f FILE' and no passphrase.",
+        )
 
 
 def _secret_source(

@@ -23,8 +23,10 @@ from gateway.config.schema import (
     GroupConfig,
     KeysConfig,
     ServerConfig,
+    UserCaConfig,
 )
 from gateway.config.storage import StorageConfig
+from gateway.model import Clock, system_clock
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -48,11 +50,11 @@ def load_config(path: Path) -> GatewayConfig:
     return parse_config(text, path)
 
 
-def parse_config(text: bytes, source: Path) -> GatewayConfig:
+def parse_config(text: bytes, source: Path, *, clock: Clock = system_clock) -> GatewayConfig:
     """Return the configuration that ``text`` writes; raises ConfigError with every problem.
 
     ``source`` is the file that problems name; relative paths start from its folder. No file is
-    looked at: that is ``check_files``' part.
+    looked at: that is ``check_files``' part. What was good once stays good as ``clock`` goes on.
     """
     document = read_document(text, source)
     if not document.complete:
@@ -69,7 +71,7 @@ def parse_config(text: bytes, source: Path) -> GatewayConfig:
             # A list of nothing but wrong items is short in pydantic's eyes, not in a person's.
             if not (detail["type"] == "too_short" and detail["input"])
         )
-    findings += cross_check(_salvage(document))
+    findings += cross_check(_salvage(document), clock())
     seen = {(problem.line, problem.key) for problem in problems}
     for finding in findings:
         problem = document.place(finding)
@@ -180,7 +182,7 @@ def _salvage(document: Document) -> Parts:
         except ValidationError:
             return None
 
-    shares, groups = top.get("shares"), top.get("groups")
+    shares, groups, cas = top.get("shares"), top.get("groups"), top.get("user_cas")
     valid_groups = {
         name: group
         for name, value in (groups.items() if isinstance(groups, dict) else ())
@@ -194,4 +196,10 @@ def _salvage(document: Document) -> Parts:
         audit=part(AuditConfig, top.get("audit") or {}),
         share_names=tuple(shares) if isinstance(shares, dict) else (),
         groups=valid_groups,
+        group_names=tuple(groups) if isinstance(groups, dict) else (),
+        user_cas={
+            name: authority
+            for name, value in (cas.items() if isinstance(cas, dict) else ())
+            if (authority := part(UserCaConfig, value)) is not None
+        },
     )

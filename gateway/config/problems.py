@@ -44,6 +44,17 @@ class Problem:
         """What is wrong and what would be right, in one line."""
         return f"{self.message} {self.remedy}".strip()
 
+    def described(self) -> dict[str, object]:
+        """Return the fields as commands print them with ``--json``."""
+        return {
+            "file": str(self.file),
+            "line": self.line,
+            "column": self.column,
+            "key": self.key,
+            "message": self.message,
+            "remedy": self.remedy,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

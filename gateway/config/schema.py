@@ -16,31 +16,37 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from gateway.config.directory import DirectoryConfig
 from gateway.config.document import Document
 from gateway.config.fields import (
-    Banner,
+    AuthorityKey,
+    Chains,
     CheckpointRecords,
     CheckpointTime,
     Count,
     Endpoints,
     FileGroups,
     FilePath,
-    FilePaths,
     FromText,
     GroupName,
+    GroupNames,
     JoinTime,
     LdapGroups,
     Line,
+    Lines,
     LockTime,
+    LoginName,
     Networks,
     PatternText,
     PublicUrl,
     Retention,
     Rights,
     ScrubTime,
+    Serials,
+    SessionCount,
     SessionTime,
     ShareName,
     ShortTime,
     Size,
     Spans,
+    SshKeys,
     UserNames,
     Wires,
     Workers,
@@ -48,6 +54,7 @@ from gateway.config.fields import (
 from gateway.config.problems import Finding, Problem
 from gateway.config.scalars import Endpoint, one_of, wrong
 from gateway.config.section import SecretSource, Section
+from gateway.config.sftp import SftpConfig
 from gateway.config.storage import StorageConfig
 
 
@@ -69,21 +76,6 @@ class WebdavConfig(Section):
     """The address that clients use, when a reverse proxy or another name stands in front."""
     workers: Workers | None = None
     """How many worker processes serve WebDAV; one for each processor core when left out."""
-
-
-class SftpConfig(Section):
-    """The SFTP door."""
-
-    listen: Endpoints = (Endpoint("0.0.0.0", 2022),)  # noqa: S104  a gateway serves its network
-    """Addresses and ports to listen on, one or a list: "0.0.0.0:2022", "[::]:2022"."""
-    host_keys: FilePaths
-    """SSH host keys in OpenSSH form, readable by the gateway alone; best one Ed25519, one RSA."""
-    workers: Workers | None = None
-    """How many worker processes serve SFTP; one for each processor core when left out."""
-    login_timeout_s: ShortTime = Field(default=30, alias="login_timeout")
-    """How long a connection may take to log in before it is closed."""
-    banner: Banner | None = None
-    """Text shown to everyone before the login."""
 
 
 class ServerConfig(Section):
@@ -192,6 +184,19 @@ class GroupConfig(Section):
     ] = "required"
     """"required": a one-time code. "none": a service group, which logs in by SSH key alone and
     only from ``networks``."""
+    sftp_logins: Chains | None = None
+    """The ways in over SFTP that members may use: password+totp, publickey+totp, publickey+lease.
+    All three when left out; a service group has publickey. What all of a user's groups accept."""
+    ssh_keys: dict[LoginName, SshKeys] = Field(default_factory=dict)
+    """SSH public keys of members, by login name, one or a list; besides those of the directory."""
+    max_sessions: SessionCount | None = None
+    """The most sessions that a member may have open at a time: 50 when left out, 1,000 in a
+    service group, whose connections have one each. The strictest of a user's groups wins."""
+    scp: Annotated[
+        Literal["allowed", "refused"] | None, FromText(one_of("allowed", "refused"), "refused")
+    ] = None
+    """Whether members may use scp's old protocol over SSH (``scp -O``). One group must allow it,
+    and none may refuse it; where no group says anything it is refused."""
     networks: Networks | None = None
     """Where the group's rights hold, one network or a list; anywhere when left out."""
     hours: Spans | None = None
@@ -201,6 +206,19 @@ class GroupConfig(Section):
     def is_service(self) -> bool:
         """Whether the group is for machines, which log in by SSH key alone."""
         return self.second_factor == "none"
+
+
+class UserCaConfig(Section):
+    """An authority whose certificates stand for the SSH keys of users."""
+
+    key: AuthorityKey
+    """The authority's public key, the line of its .pub file."""
+    groups: GroupNames | None = None
+    """The groups whose members may use its certificates, one or a list; all when left out."""
+    revoked_serials: Serials = ()
+    """Serial numbers of certificates that are not accepted any more, one or a list."""
+    revoked_key_ids: Lines | None = None
+    """Key ids of certificates that are not accepted any more, one or a list."""
 
 
 class AuditConfig(Section):
@@ -239,6 +257,8 @@ class GatewayConfig(Section):
     """The shares, by name."""
     groups: dict[GroupName, GroupConfig]
     """The groups of the policy, by name."""
+    user_cas: dict[GroupName, UserCaConfig] = Field(default_factory=dict)
+    """Authorities that certify users' SSH keys, by name."""
     audit: Annotated[AuditConfig, BeforeValidator(_all_defaults)] = AuditConfig()
     """The audit trail."""
     care: Annotated[CareConfig, BeforeValidator(_all_defaults)] = CareConfig()

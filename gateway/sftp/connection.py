@@ -11,29 +11,31 @@ import logging
 from typing import cast
 
 import asyncssh
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.connection import SSHServerConnectionOptions
 from asyncssh.constants import DEFAULT_LANG, MSG_IGNORE
 from asyncssh.misc import ChannelOpenError
-from asyncssh.packet import PacketDecodeError, SSHPacket, SSHPacketLogger
-from asyncssh.public_key import decode_ssh_public_key
+from asyncssh.packet import SSHPacketLogger, String
 
-from auth.errors import LoginRefusedError
+from auth.errors import CODE_REASONS, LoginRefusedError, SessionLimitError
 from gateway.errors import SealgateError
 from gateway.model import SECOND_US, Attempt, Client, Session, Wire
 from gateway.sftp.channel import SftpChannel, SftpChannelSession
 from gateway.sftp.handler import FilesHandler
-from gateway.sftp.login import LoginDialogue, key_line
+from gateway.sftp.login import LoginDialogue
+from gateway.sftp.negotiation import NegotiatedConnection
+from gateway.sftp.scp_session import ScpSession
 from gateway.sftp.service import Service
+from gateway.sftp.shown_key import algorithm_of, read, user_verified
 
 log = logging.getLogger(__name__)
 
-CODE_REASONS = "code-"
-"""How the reasons of a LoginRefusedError begin that a code on the same connection could mend."""
+PARTING_S = 0.5
+"""How long a client of a stopping listener has to take its last answer."""
 
 _SOFTWARE_LIMIT = 100
 
 
-class SftpConnection(SSHServerConnection):
+class SftpConnection(NegotiatedConnection):
     """One client's connection; ``session`` is set before the client hears of success."""
 
     def __init__(
@@ -42,16 +44,17 @@ class SftpConnection(SSHServerConnection):
         options: SSHServerConnectionOptions,
         service: Service,
     ) -> None:
-        super().__init__(loop, options)
+        super().__init__(loop, options, service.settings.algorithms, service.monitor.clock)
         self.service = service
         self.session: Session | None = None
-        self.handlers: dict[FilesHandler, asyncio.Task[None]] = {}
+        self.handlers: dict[FilesHandler | ScpSession, asyncio.Task[None]] = {}
         self._attempts = 0
         self._refused_requests = 0
         self._refusals = 0
         self._key_queries = 0
         self._code_would_help = False
         self._watcher: asyncio.Task[None] | None = None
+        self._parting: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -63,7 +66,9 @@ class SftpConnection(SSHServerConnection):
         version = str(self.get_extra_info("client_version", ""))
         software = version.removeprefix("SSH-2.0-").removeprefix("SSH-1.99-")
         clean = "".join(letter for letter in software if letter.isprintable())
-        return Client(address=self._peer_addr, software=clean[:_SOFTWARE_LIMIT])
+        # What stands in brackets is ours to say: no client may look like one with an exception.
+        plain = clean.lstrip("[")[:_SOFTWARE_LIMIT]
+        return Client(self._peer_addr, f"{self.legacy_note} {plain}".strip())
 
     @property
     def draining(self) -> bool:
@@ -74,6 +79,11 @@ class SftpConnection(SSHServerConnection):
     def open_handles(self) -> int:
         """How many files and folders the client has open, over all channels."""
         return sum(handler.open_handles for handler in self.handlers)
+
+    @property
+    def has_free_handle(self) -> bool:
+        """Whether the client may open one more file or folder."""
+        return self.open_handles < self.service.settings.max_handles_per_session
 
     @property
     def dialogue(self) -> LoginDialogue:
@@ -93,6 +103,8 @@ class SftpConnection(SSHServerConnection):
         self._writable.set()
         if self._watcher is not None:
             self._watcher.cancel()
+        if self._parting is not None:
+            self._parting.cancel()
         self.service.gone(self)
         self.service.spawn(self._leave())
 
@@ -114,9 +126,22 @@ class SftpConnection(SSHServerConnection):
             self._force_close(None)
 
     def request_answered(self) -> None:
-        """Let go of a client whose transfers are over when the listener is stopping."""
-        if self.draining and not any(handler.open_files for handler in self.handlers):
+        """Let go of a client whose transfers are over when the listener is stopping.
+
+        A moment later: OpenSSH's client, told to go, drops what it was answered just before, and
+        takes an upload that is stored for one that failed.
+        """
+        if self.draining and self._parting is None and not self._is_transferring:
+            self._parting = self._loop.call_later(PARTING_S, self._part)
+
+    def _part(self) -> None:
+        self._parting = None
+        if not self._is_transferring:
             self.hang_up("The server is about to restart; connect again.")
+
+    @property
+    def _is_transferring(self) -> bool:
+        return any(handler.open_files for handler in self.handlers)
 
     # Back pressure: asyncssh ignores the transport's wish that nothing more be written
 
@@ -157,19 +182,26 @@ class SftpConnection(SSHServerConnection):
     ) -> bool:
         """Return whether the key is listed and, where ``msg`` is signed, the signature is good.
 
-        The stock check takes any signature the library knows, SHA-1 too.
+        The stock check takes any signature the library knows, SHA-1 too, and certificates that
+        name nobody.
         """
         self._key_queries += 1
         if self._key_queries > self.service.settings.max_auth_requests:
             # A question that is cut short by the next one is never counted as refused.
             self._out_of_attempts()
             return False
-        if msg and _algorithm(signature) not in self.service.settings.profile.signatures:
+        if msg and not self.takes_signature(algorithm_of(signature)):
             return False
-        if not await super().validate_public_key(username, key_data, msg, signature):
+        shown = read(key_data)
+        if shown is None or not await self.dialogue.may_prove(username, shown):
             return False
-        if msg:
-            self.dialogue.key_proven(username, key_line(decode_ssh_public_key(key_data)))
+        if not shown.is_vouched_for(self.offer.algorithms.signatures):
+            return False
+        if not msg:
+            return True
+        if not shown.proven_by(String(self._session_id) + msg, signature):
+            return False
+        self.dialogue.key_proven(username, shown, user_verified=user_verified(signature))
         return True
 
     async def send_userauth_success(self) -> None:
@@ -187,6 +219,8 @@ class SftpConnection(SSHServerConnection):
             self._out_of_attempts()
             return
         session = await self._log_in(attempt)
+        if session is not None and not self._within_terms(attempt, session):
+            session = None
         if self._auth is not auth or self._transport is None:
             # The client went on or away meanwhile: nobody may use what it was given.
             if session is not None:
@@ -200,6 +234,23 @@ class SftpConnection(SSHServerConnection):
         await super().send_userauth_success()
         self._watcher = self.create_task(self._watch(session))
 
+    def _within_terms(self, attempt: Attempt, session: Session) -> bool:
+        """Return whether the session may use a connection with these algorithms; else leave it.
+
+        One that was opened without weaker algorithms is not joined with them: its records would
+        not tell.
+        """
+        ruling = self.rule_on(session.principal, signed=bool(attempt.ssh_key))
+        joined_otherwise = session.client.software != attempt.client.software
+        if ruling.allowed and not (ruling.rule and joined_otherwise):
+            return True
+        self.service.spawn(self._turn_away(session, ruling.rule))
+        return False
+
+    async def _turn_away(self, session: Session, rule: str) -> None:
+        await self.record_refusal(rule, session)
+        await self.service.leave(session)
+
     async def _log_in(self, attempt: Attempt) -> Session | None:
         """Return the session that the monitor opens or joins; None: refused."""
         self._code_would_help = False
@@ -211,6 +262,10 @@ class SftpConnection(SSHServerConnection):
         except asyncio.CancelledError:
             self.service.spawn(self._disown(future))
             raise
+        except SessionLimitError as error:
+            # Nothing was wrong with who they are, so they may know what is.
+            self.send_auth_banner(f"{error}\r\n")
+            return None
         except LoginRefusedError as error:
             self._code_would_help = not attempt.code and error.reason.startswith(CODE_REASONS)
             return None
@@ -233,12 +288,14 @@ class SftpConnection(SSHServerConnection):
 
     def _fail(self, attempt: Attempt) -> None:
         if attempt.ssh_key and self._code_would_help:
-            self.dialogue.ask_for_code(attempt.ssh_key)
+            self.dialogue.ask_for_code(attempt)
             self.send_userauth_failure(partial_success=True)
             return
-        self.send_userauth_failure(partial_success=False)
         if self._attempts >= self.service.settings.max_attempts:
+            # Without a failure before it: a client that goes on writing would not read why.
             self._out_of_attempts()
+            return
+        self.send_userauth_failure(partial_success=False)
 
     def send_userauth_failure(self, partial_success: bool) -> None:  # noqa: FBT001  the library's
         """Refuse, and hang up on a client that only asks and asks."""
@@ -278,8 +335,9 @@ class SftpConnection(SSHServerConnection):
         if now_us >= session.ends_us:
             why, told = "absolute", "Signed off: the session has reached its longest duration."
         elif now_us >= deadline_us:
-            minutes = session.idle_timeout_s / 60
-            why, told = "idle", f"Signed off after {minutes:g} minutes without activity."
+            minutes, seconds = divmod(session.idle_timeout_s, 60)
+            span = f"{session.idle_timeout_s} seconds" if seconds else f"{minutes} minutes"
+            why, told = "idle", f"Signed off after {span} without activity."
         else:
             self.hang_up("Signed off: the session has been ended. Sign in again.")
             return
@@ -299,12 +357,12 @@ class SftpConnection(SSHServerConnection):
             self.service.spawn(self.record_refusal(what))
         return False
 
-    async def record_refusal(self, what: str) -> None:
+    async def record_refusal(self, what: str, session: Session | None = None) -> None:
         """Have it recorded that ``what`` was refused before the door was asked."""
         service = self.service
         try:
             await service.workers.door(
-                service.monitor.refused, self.client, Wire.SFTP, what, self.session
+                service.monitor.refused, self.client, Wire.SFTP, what, session or self.session
             )
         except Exception as error:  # noqa: BLE001  it stays refused, recorded or not
             log.error("recording a refusal failed with %s", type(error).__name__)
@@ -326,11 +384,3 @@ class SftpConnection(SSHServerConnection):
             self._window, self._max_pktsize,
         )  # fmt: skip
         return channel, SftpChannelSession(self)
-
-
-def _algorithm(signature: bytes) -> str:
-    """Return the algorithm that a signature names; empty when it names none."""
-    try:
-        return SSHPacket(signature).get_string().decode("ascii", "replace")
-    except PacketDecodeError:
-        return ""

@@ -8,14 +8,12 @@ nouns. All paths are bytes from the wire and resolve lexically from ``/``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import asyncssh
 
-from gateway.errors import InvalidPathError
-from gateway.model import Clock, Kind, NodeInfo
+from gateway.model import Clock, Kind
 from gateway.paths import VirtualPath
 from gateway.sftp.attributes import (
     GROUP_NAME,
@@ -25,42 +23,16 @@ from gateway.sftp.attributes import (
     node_attributes,
     space_attributes,
 )
+from gateway.sftp.copying import CopyPlan
 from gateway.sftp.digests import DigestRequest, calculated
+from gateway.sftp.folders import EncodedName, OpenFolder
+from gateway.sftp.open_files import OFFSET_LIMIT, Reading, Writing, path_of
 from gateway.sftp.opening import OpenPlan, plan_open, plan_open56
 from gateway.sftp.workers import Workers
 
 if TYPE_CHECKING:
-    from gateway.handles import ReadHandle, WriteHandle
+    from gateway.handles import WriteHandle
     from gateway.monitor import Door
-
-OFFSET_LIMIT = 2**63 - 1
-"""The largest offset that a file may reach: what a signed 64-bit client can name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A file that a client has open for reading."""
-
-    path: VirtualPath
-    handle: ReadHandle
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """A file that a client has open for writing."""
-
-    path: VirtualPath
-    handle: WriteHandle
-    plan: OpenPlan
-
-
-def path_of(raw: bytes) -> VirtualPath:
-    """Return the path that a client's bytes lead to; raises InvalidPathError."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidPathError("A path is not valid UTF-8; rename it on the client.") from error
-    return VirtualPath.resolve(text)
 
 
 class VirtualFiles(asyncssh.SFTPServer):
@@ -156,6 +128,27 @@ class VirtualFiles(asyncssh.SFTPServer):
         """Make what was written to a file so far durable, which makes it the current version."""
         await self._workers.door(cast(Reading | Writing, file_obj).handle.sync)
 
+    async def copy(self, plan: CopyPlan, stopped: Callable[[], bool]) -> None:
+        """Copy from one open file to another, step by step until ``stopped``.
+
+        Where all of a stored file goes to a new one the two share it, which takes no time. What
+        fails on the way leaves a target that its close does not store.
+        """
+        _check_offset(plan.target_at + plan.end - plan.source_at)
+        source, target = plan.source, plan.target.handle
+        if plan.whole and isinstance(source, Reading):
+            info = source.handle.info
+            if await self._workers.door(self._door.duplicate, info, target):
+                return
+        try:
+            for start in plan.steps():
+                if stopped():
+                    return
+                await self._workers.door(plan.copy_step, start)
+        except BaseException:
+            target.file.spoil()
+            raise
+
     async def digest(self, file_obj: object, request: DigestRequest) -> bytes:
         """Return what an open file, which may be read, hashes to."""
         if isinstance(file_obj, Reading):
@@ -227,25 +220,18 @@ class VirtualFiles(asyncssh.SFTPServer):
 
     # Folders and names
 
-    async def listing(self, path: bytes) -> list[asyncssh.SFTPName]:
-        """Return a folder's entries with their long names, ``.`` and ``..`` first."""
-        return await self._workers.door(self._listing, path_of(path))
+    async def opendir(self, path: bytes) -> OpenFolder:
+        """Return a folder's listing, its first page read: whether it can be listed is known."""
+        found = await self._workers.door(self._door.scandir, path_of(path))
+        return OpenFolder(found, self._user, self._clock)
 
-    def _listing(self, path: VirtualPath) -> list[asyncssh.SFTPName]:
-        found = self._door.scandir(path)
-        now_us = self._clock()
-        rows: list[tuple[bytes, NodeInfo]] = [(b".", found.folder), (b"..", found.folder)]
-        rows += [(child.name.encode(), child) for child in found.children]
-        return [self._entry(name, info, now_us) for name, info in rows]
+    async def readdir(self, folder: OpenFolder) -> list[EncodedName]:
+        """Return the next entries of a folder, as many as a reply holds; none at the end."""
+        return await self._workers.door(folder.next_names)
 
-    def _entry(self, name: bytes, info: NodeInfo, now_us: int) -> asyncssh.SFTPName:
-        attrs = node_attributes(info)
-        return asyncssh.SFTPName(name, long_name(name, attrs, self._user, now_us), attrs)
-
-    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
-        """Yield a folder's entries."""
-        for entry in await self.listing(path):
-            yield entry
+    def scandir(self, path: bytes) -> NoReturn:
+        """Refuse: folders are listed by ``opendir`` and ``readdir``, in pages."""
+        raise asyncssh.SFTPOpUnsupported("Folders are listed in pages.")
 
     async def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Make a folder; the initial attributes are ignored."""

@@ -6,11 +6,11 @@ file operation and no log-in lives here. May import the error tree and ``gateway
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import traceback
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 from asyncssh.constants import (
@@ -18,6 +18,7 @@ from asyncssh.constants import (
     FXP_EXTENDED_REPLY,
     FXP_FSETSTAT,
     FXP_FSTAT,
+    FXP_INIT,
     FXP_LSTAT,
     FXP_MKDIR,
     FXP_NAME,
@@ -37,8 +38,10 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
 from gateway.errors import InvalidPathError, SealgateError
+from gateway.sftp.copying import CopyRequest, RunningCopy, planned, request_in
 from gateway.sftp.digests import DigestReply, DigestRequest
 from gateway.sftp.files import VirtualFiles
+from gateway.sftp.folders import OpenFolder
 from gateway.status import sftp_code
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_COPY_BLOCK_BYTES = 256 * 1024
+VERSION = 3
+"""The only version of the protocol that is spoken; who knows later ones is answered this one."""
 
 _SERVED: frozenset[int | bytes] = frozenset(
     {
@@ -146,20 +150,26 @@ class FilesHandler(SFTPServerHandler):
         reader: asyncssh.SSHReader[bytes],
         writer: asyncssh.SSHWriter[bytes],
     ) -> None:
-        super().__init__(files, reader, writer, sftp_version=3)
+        super().__init__(files, reader, writer, sftp_version=VERSION)
         self._connection = connection
         self._files = files
         self._settings = connection.service.settings
+        self._copy: RunningCopy | None = None
+        self._begun = False
+        self._closing = 0
+        self._cap_recorded = False
+        # Where the library looks for handles that are taken.
+        self._folders = cast(dict[bytes, OpenFolder], self._dir_handles)
 
     @property
     def open_files(self) -> int:
-        """How many files the client has open on this channel."""
-        return len(self._file_handles)
+        """How many files the client has open on this channel, or is closing."""
+        return len(self._file_handles) + self._closing
 
     @property
     def open_handles(self) -> int:
         """How many files and folders the client has open on this channel."""
-        return len(self._file_handles) + len(self._dir_handles)
+        return len(self._file_handles) + len(self._folders)
 
     async def run(self) -> None:
         """Serve the channel until it ends; then give up whatever is still open."""
@@ -180,23 +190,57 @@ class FilesHandler(SFTPServerHandler):
 
     async def _give_up(self) -> None:
         """Abort every open file: only an SSH_FXP_CLOSE commits, never an end of the wire."""
+        if self._copy is not None:
+            await self._copy.stop()
         while self._file_handles:
             _, file = self._file_handles.popitem()
             try:
                 await self._files.close(file)
             except Exception as error:  # noqa: BLE001  one failure must not keep the others open
                 log.error("giving up an open file failed with %s", type(error).__name__)
-        self._dir_handles.clear()
+        self._folders.clear()
 
     async def recv_packet(self) -> SSHPacket:
-        """Return the next packet; ends the channel when it is longer than one may be."""
+        """Return the next packet; ends the channel when it is longer than one may be.
+
+        So does a first one that asks for a version before 3, which the library would agree to and
+        then not know.
+        """
         assert self._reader is not None
         size = int.from_bytes(await self._reader.readexactly(4), "big")
         if size > self._settings.packet_limit_bytes:
             raise asyncssh.SFTPBadMessage("The packet is longer than this server takes.")
-        return SSHPacket(await self._reader.readexactly(size))
+        body = await self._reader.readexactly(size)
+        if not self._begun and body[:1] == bytes([FXP_INIT]):
+            self._begun = True
+            if int.from_bytes(body[1:5], "big") < VERSION:
+                raise asyncssh.SFTPBadMessage("This server speaks version 3.")
+        return SSHPacket(body)
 
     async def _process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """Answer a request; one to copy is answered beside those that follow it."""
+        if self._copy is not None and self._copy.precedes(pkttype, packet):
+            await self._copy.wait()
+        request = request_in(pkttype, packet)
+        if request is None:
+            await self._answer(pkttype, pktid, packet)
+            return
+        files = [self._file_handles.get(one) for one in (request.source, request.target)]
+        self._copy = RunningCopy(request, files)
+        self._connection.service.spawn(self._answer_copy(self._copy, pkttype, pktid, packet))
+
+    async def _answer_copy(
+        self, copy: RunningCopy, pkttype: int, pktid: int, packet: SSHPacket
+    ) -> None:
+        try:
+            # What ends the channel here ends it for the next request too, which says so.
+            with contextlib.suppress(OSError, asyncssh.Error):
+                await self._answer(pkttype, pktid, packet)
+        finally:
+            self._copy = None
+            copy.answered()
+
+    async def _answer(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         await super()._process_packet(pkttype, pktid, packet)
         # The stock handler reads on while replies pile up for a client that takes none.
         if self._writer is not None:
@@ -204,25 +248,40 @@ class FilesHandler(SFTPServerHandler):
             await self._connection.until_writable()
         self._connection.request_answered()
 
-    def _require_free_handle(self) -> None:
+    async def _require_free_handle(self) -> None:
+        """Raise SFTPFailure when nothing more may be opened; the first one in a row is recorded."""
         if self._connection.draining:
             raise asyncssh.SFTPFailure("The server is about to restart; connect again.")
-        if self._connection.open_handles >= self._settings.max_handles_per_session:
+        if not self._connection.has_free_handle:
+            if not self._cap_recorded:
+                self._cap_recorded = True
+                await self._connection.record_refusal("too many open files")
             raise asyncssh.SFTPFailure("Too many files are open; close some.")
 
     async def _process_open(self, packet: SSHPacket) -> bytes:
-        self._require_free_handle()
+        await self._require_free_handle()
         return await super()._process_open(packet)
 
     async def _process_opendir(self, packet: SSHPacket) -> bytes:
         """List at once, so that a missing folder fails here and not at the first READDIR."""
         path = packet.get_string()
         packet.check_end()
-        self._require_free_handle()
-        entries = await self._files.listing(path)
+        await self._require_free_handle()
+        folder = await self._files.opendir(path)
         handle = self._get_next_handle()
-        self._dir_handles[handle] = _each(entries)
+        self._folders[handle] = folder
         return handle
+
+    async def _process_readdir(self, packet: SSHPacket) -> tuple[list[Any], bool]:
+        """Answer with as many names as a packet holds, whatever their number."""
+        folder = self._folders.get(packet.get_string())
+        packet.check_end()
+        if folder is None:
+            raise asyncssh.SFTPInvalidHandle("Not an open folder.")
+        names = await self._files.readdir(folder)
+        if not names:
+            raise asyncssh.SFTPEOFError
+        return names, False
 
     async def _process_close(self, packet: SSHPacket) -> None:
         """Commit: this is the one place that a client's own, clean close comes through."""
@@ -230,9 +289,27 @@ class FilesHandler(SFTPServerHandler):
         packet.check_end()
         file = self._file_handles.pop(handle, None)
         if file is not None:
-            await self._files.finish(file)
-        elif self._dir_handles.pop(handle, None) is None:
+            # Until it is stored, nobody may think that this client has no file open.
+            self._closing += 1
+            try:
+                await self._files.finish(file)
+            finally:
+                self._closing -= 1
+        elif self._folders.pop(handle, None) is None:
             raise asyncssh.SFTPInvalidHandle("Not an open handle.")
+        self._cap_recorded = False
+
+    async def _process_write(self, packet: SSHPacket) -> int:
+        """Write as many bytes as the packet says, whatever comes behind them.
+
+        rclone 1.60 ends an upload with a packet that carries the rest of its buffer along, which
+        OpenSSH's server does not look at (tests/e2e/test_machines.py uploads by it).
+        """
+        handle, offset, data = packet.get_string(), packet.get_uint64(), packet.get_string()
+        file = self._file_handles.get(handle)
+        if file is None:
+            raise asyncssh.SFTPInvalidHandle("Not an open file.")
+        return await self._files.write(file, offset, data)
 
     async def _process_limits(self, packet: SSHPacket) -> SFTPLimits:
         packet.check_end()
@@ -244,29 +321,11 @@ class FilesHandler(SFTPServerHandler):
         )
 
     async def _process_copy_data(self, packet: SSHPacket) -> None:
-        """Copy between two open files (draft-ietf-secsh-filexfer-extensions-00 section 7).
-
-        What to copy is fixed before the first byte: a source that grows meanwhile, perhaps by
-        this very copy, cannot keep it going.
-        """
-        source_handle, source_at = packet.get_string(), packet.get_uint64()
-        length = packet.get_uint64()
-        target_handle, target_at = packet.get_string(), packet.get_uint64()
-        packet.check_end()
-        source = self._file_handles.get(source_handle)
-        target = self._file_handles.get(target_handle)
-        if source is None or target is None or source is target:
-            raise asyncssh.SFTPInvalidHandle("Not two open files.")
-        size = (await self._files.fstat(source)).size or 0
-        end = max(size, source_at) if length == 0 else min(size, source_at + length)
-        while source_at < end and self._writer and not self._writer.is_closing():
-            want = min(_COPY_BLOCK_BYTES, end - source_at, self._settings.read_limit_bytes)
-            data = await self._files.read(source, source_at, want)
-            if not data:
-                break
-            await self._files.write(target, target_at, data)
-            source_at += len(data)
-            target_at += len(data)
+        """Copy between two open files (draft-ietf-secsh-filexfer-extensions-00 section 7)."""
+        request = CopyRequest.parse(packet)
+        files = (self._file_handles.get(one) for one in (request.source, request.target))
+        plan, running = planned(request, *files), self._copy
+        await self._files.copy(plan, lambda: running is not None and running.stopped)
 
     async def _answer_check_file(self, packet: SSHPacket, *, named: bool = True) -> DigestReply:
         """Answer for an open file, as paramiko asks."""
@@ -319,8 +378,3 @@ class FilesHandler(SFTPServerHandler):
             (b"expand-path@openssh.com", "_answer_expand_path"),
         )
     }
-
-
-async def _each(entries: list[asyncssh.SFTPName]) -> AsyncIterator[asyncssh.SFTPName]:
-    for entry in entries:
-        yield entry

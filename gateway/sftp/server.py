@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 from asyncssh.connection import SSHServerConnectionOptions
-from asyncssh.kex import get_kex_algs
 
 from gateway.sftp.connection import SftpConnection
 from gateway.sftp.login import LoginDialogue
@@ -103,19 +102,14 @@ async def serve(
 
 
 async def _options(host_keys: Sequence[Path], service: Service) -> SSHServerConnectionOptions:
-    settings, profile = service.settings, service.settings.profile
-    known = {name.decode("ascii") for name in get_kex_algs()}
-    optional = [name for name in profile.optional_kex if name in known]
+    """Return what all connections have in common; each narrows the algorithms for its client."""
+    settings = service.settings
     options: SSHServerConnectionOptions = await SSHServerConnectionOptions.construct(
         None,
         server_factory=lambda: LoginDialogue(service),
         server_host_keys=[asyncssh.read_private_key(path) for path in host_keys],
         server_version=SOFTWARE,
-        kex_algs=[*optional, *profile.kex],
-        encryption_algs=list(profile.ciphers),
-        mac_algs=list(profile.macs),
         compression_algs=["none"],
-        signature_algs=list(profile.signatures),
         host_based_auth=False,
         gss_host=None,
         gss_kex=False,
@@ -129,8 +123,4 @@ async def _options(host_keys: Sequence[Path], service: Service) -> SSHServerConn
         keepalive_interval=settings.keepalive_interval_s,
         keepalive_count_max=settings.keepalive_count,
     )
-    # An RSA key brings ssh-rsa along, whatever signature_algs says.
-    for name in list(options.server_host_keys):
-        if name.decode("ascii") not in profile.signatures:
-            del options.server_host_keys[name]
     return options

@@ -214,9 +214,10 @@ class Attacker:
         with self.transport() as transport:
             yield channel_on(transport)
 
-    def connect(self) -> socket.socket:
-        """Return a connection on which nothing was said yet."""
-        return socket.create_connection(("127.0.0.1", self.gateway.sftp_port), LIMIT_S)
+    def connect(self, address: str = "127.0.0.1") -> socket.socket:
+        """Return a connection from ``address`` on which nothing was said yet."""
+        there = ("127.0.0.1", self.gateway.sftp_port)
+        return socket.create_connection(there, LIMIT_S, source_address=(address, 0))
 
     def records(self, mark: int, count: int) -> list[Record]:
         """Return the scanner's records after ``mark``, once there are ``count`` of them."""

@@ -71,9 +71,16 @@ def test_a_length_that_cannot_be_ends_its_channel_alone(attacker: Attacker, raw:
     assert attacker.peak_mib() < before_mib + 20
 
 
-@pytest.mark.parametrize("opening", [packet(STAT, 1, text("/scans")), word(1) + bytes([INIT])])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        packet(STAT, 1, text("/scans")),
+        word(1) + bytes([INIT]),
+        *(word(5) + bytes([INIT]) + word(version) for version in (0, 2)),
+    ],
+)
 def test_nothing_is_served_before_the_version(attacker: Attacker, opening: bytes) -> None:
-    """A request instead of it, or half of it, ends the channel without an answer."""
+    """A request instead of it, half of it, or one too old ends the channel without an answer."""
     with attacker.transport() as transport:
         assert channel_on(transport, opening).ended()
         assert channel_on(transport).ask(STAT, text("/scans")).kind == ATTRS

@@ -59,6 +59,7 @@ OPENS = 20_000
 LOOK_UPS = (STAT, LSTAT, OPENDIR)
 READ_LIMIT_BYTES = 256 * 1024
 WITH_TIMES = word(8) + word(1) + word(1)
+SHA256 = (text("sha256"), long(0), long(0), word(0))
 
 # The same node of another share, where the scanner may only deposit new files.
 CLIMBS = (
@@ -105,6 +106,8 @@ def by_handle(handle: bytes) -> dict[str, tuple[int, tuple[bytes, ...]]]:
         "fsync": (EXTENDED, (text("fsync@openssh.com"), raw)),
         "fstatvfs": (EXTENDED, (text("fstatvfs@openssh.com"), raw)),
         "copy-data": (EXTENDED, (text("copy-data"), raw, long(0), long(0), raw, long(0))),
+        "check-file": (EXTENDED, (text("check-file"), raw, *SHA256)),
+        "check-file-handle": (EXTENDED, (text("check-file-handle"), raw, *SHA256)),
     }
 
 
@@ -170,6 +173,7 @@ def test_any_number_of_opens_is_bounded(attacker: Attacker, client: Client, fold
     client.put(path, b"content")
     request = packet(OPEN, 1, text(path), word(FOR_READING), NO_ATTRS)
     held: list[bytes] = []
+    mark = attacker.target.mark()
     codes: set[int] = set()
     for part in range(OPENS // 1000):
         client.send(request * 1000)
@@ -182,6 +186,8 @@ def test_any_number_of_opens_is_bounded(attacker: Attacker, client: Client, fold
         if not part:
             before_mib = attacker.resident_mib()
     assert len(held) == HANDLE_LIMIT
+    refused = [one for one in attacker.target.since(mark) if one.action == "refused"]
+    assert [(one.rule, one.principal) for one in refused] == [("too many open files", "scanner")]
     assert codes == {FAILURE}
     assert attacker.resident_mib() < before_mib + 10
     for handle in held:
@@ -209,6 +215,7 @@ def requests_of(path: str, own: str) -> dict[str, tuple[int, tuple[bytes, ...]]]
         "posix-rename over": (EXTENDED, (text("posix-rename@openssh.com"), mine, raw)),
         "posix-rename away": (EXTENDED, (text("posix-rename@openssh.com"), raw, mine)),
         "mkdir": (MKDIR, (raw, NO_ATTRS)),
+        "check-file-name": (EXTENDED, (text("check-file-name"), raw, *SHA256)),
     }
 
 
@@ -245,6 +252,8 @@ def test_dot_dot_never_leaves_the_virtual_root(client: Client) -> None:
         answer = client.ask(REALPATH, text(path))
         assert answer.kind == NAME
         assert text("/etc/passwd") in answer.body
+        expanded = client.ask(EXTENDED, text("expand-path@openssh.com"), text(path))
+        assert text("/etc/passwd") in expanded.body
         for name, (kind, parts) in requests_of(path, "/scans/none").items():
             assert client.ask(kind, *parts).code in {DENIED, NO_SUCH_FILE}, name
 

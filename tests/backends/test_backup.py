@@ -394,8 +394,9 @@ def test_every_table_is_copied_or_left_out_on_purpose(world: World, tmp_path: Pa
     assert set(metadata.tables) > dump.LEFT_OUT
     with contextlib.closing(sqlite3.connect(world.catalog_file)) as connection:
         connection.execute(
-            "INSERT INTO sessions SELECT 'id','','','','','','',NULL,0,0,0,0,0,0,0,'',x''"
+            "INSERT INTO sessions SELECT 'id','','','','','','',NULL,0,0,0,0,0,0,0,'',x'','lease'"
         )
+        connection.execute("INSERT INTO leases VALUES ('lease', '', '', '', 0, 0, 0, x'')")
         connection.execute("INSERT INTO quarantine VALUES (x'00', x'01', 5, 'why')")
         connection.commit()
     back_up(world, tmp_path / "backup")
@@ -404,6 +405,7 @@ def test_every_table_is_copied_or_left_out_on_purpose(world: World, tmp_path: Pa
     after = all_rows(tmp_path / "target" / "catalog.sqlite")
     assert before["quarantine"]
     assert before["sessions"]
+    assert before["leases"]
     for name in metadata.tables:
         assert after[name] == ([] if name in dump.LEFT_OUT else before[name]), name
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -22,7 +23,7 @@ from alembic.script import ScriptDirectory
 from backends.catalog import keys, postgres, sqlite
 from backends.catalog.engine import Catalog
 from backends.catalog.migrations import REVISION
-from backends.catalog.schema import metadata
+from backends.catalog.schema import metadata, sessions
 from backends.catalog.statement import Tx
 from backends.errors import KeyUnavailableError, StorageUnavailableError
 from backends.keyring import MasterKey
@@ -198,6 +199,28 @@ def test_a_catalog_of_a_newer_version_is_refused(catalog: Catalog, place: Place)
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StorageUnavailableError, match="9999"):
         catalog.migrate()
+
+
+def test_a_catalog_of_the_first_release_is_brought_up_to_date(no_catalog: Place) -> None:
+    """Whoever is signed in meanwhile stays so, and belongs to no lease."""
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "backends" / "catalog" / "migrations"))
+    with no_catalog.connected() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        columns = [one for one in sessions.c if one.name != "lease_id"]
+        row = {one.name: b"" if isinstance(one.type, sa.LargeBinary) else 0 for one in columns}
+        text = {one.name: "x" for one in columns if isinstance(one.type, sa.Text)}
+        names = ", ".join(row)
+        values = ", ".join(f":{name}" for name in row)
+        connection.execute(sa.text(f"INSERT INTO sessions ({names}) VALUES ({values})"), row | text)
+    catalog = no_catalog.open()
+    catalog.migrate()
+    catalog.close()
+    with no_catalog.connected() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        found = connection.execute(sa.select(sessions.c.id, sessions.c.lease_id)).all()
+    assert [tuple(one) for one in found] == [("x", None)]
 
 
 def test_migrating_twice_changes_nothing(catalog: Catalog, place: Place) -> None:

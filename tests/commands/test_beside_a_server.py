@@ -13,7 +13,7 @@ from tests.commands.conftest import Sealgate
 from tests.process.support import ServedGateway, served
 from tests.support.paramiko_sftp import sftp_over
 from tests.support.replies import Reply
-from tests.support.users import Login
+from tests.support.users import Login, until
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,41 @@ def test_sessions_of_a_user_are_ended_by_name(sealgate: Sealgate) -> None:
         with pytest.raises((OSError, EOFError)):
             client.listdir("/radiology")
     assert ask(gateway, "bob").status == 401
+
+
+def earn_lease(sealgate: Sealgate, address: str) -> None:
+    """Have admin give a code from ``address`` and go."""
+    gateway = sealgate.gateway
+    admin = gateway.users["admin"]
+    login = Login(admin.password, admin.next_code())
+    done = gateway.sftp_batch("admin", ["pwd"], login=login, address=address)
+    assert done.returncode == 0, done.stdout
+    until(
+        lambda: all(one["client_address"] != address for one in living(sealgate, "admin")),
+        "the session is logged off",
+    )
+
+
+def last_lease_end(sealgate: Sealgate) -> tuple[str, str]:
+    record = sealgate.records("audit", "search", "--json", "--action", "lease_end")[-1]
+    return record["client_address"], record["rule"]
+
+
+def test_a_lease_is_ended_by_name_without_any_session(sealgate: Sealgate) -> None:
+    """Who was signed off must not come back by key alone."""
+    earn_lease(sealgate, "127.0.0.22")
+    done = sealgate("sessions", "end", "admin")
+    assert done.returncode == 0, done.stderr
+    assert last_lease_end(sealgate) == ("127.0.0.22", "ended-by-administrator")
+
+
+def test_a_new_seed_ends_the_leases_of_the_old_one(sealgate: Sealgate) -> None:
+    """Whoever had found the old one out may have earned one."""
+    earn_lease(sealgate, "127.0.0.23")
+    enrolled = sealgate.parsed("totp", "enrol", "admin")
+    admin = sealgate.gateway.users["admin"]
+    admin.totp_secret, admin.last_counter = enrolled["secret"], -1
+    assert last_lease_end(sealgate) == ("127.0.0.23", "seed-changed")
 
 
 def test_end_of_nobody_has_status_1(sealgate: Sealgate) -> None:

@@ -93,7 +93,9 @@ def test_schema_is_json(sealgate: Sealgate) -> None:
 def test_explain_says_what_is_allowed_and_by_which_rule(sealgate: Sealgate) -> None:
     """Every action is answered with the rule that decides it."""
     explained = sealgate.parsed("policy", "explain", "bob", "/radiology/a")
-    assert set(explained) == {"user", "path", "admitted", "decisions"}
+    assert set(explained) == {"user", "path", "admitted", "limits", "decisions", "scp"}
+    assert explained["limits"]["lock_timeout_s"] == 3600
+    assert explained["scp"] == {"allowed": False, "rule": "default-deny"}
     assert (explained["user"], explained["path"], explained["admitted"]) == (
         "bob",
         "/radiology/a",
@@ -107,7 +109,9 @@ def test_explain_says_what_is_allowed_and_by_which_rule(sealgate: Sealgate) -> N
     done = sealgate("policy", "explain", "bob", "/radiology/a")
     assert "yes  read" in done.stdout
     assert "no   write" in done.stdout
-    assert done.stdout.startswith("bob: groups billing; idle 900 s, session 43200 s, code required")
+    assert done.stdout.startswith(
+        "bob: groups billing; idle 900 s, session 43200 s, lock 3600 s, code required"
+    )
 
 
 def test_explain_knows_the_address_and_the_protocol(sealgate: Sealgate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def test_small_file_is_enough() -> None:
     assert config.audit.checkpoint_interval_s == 60
     assert config.server.sftp is not None
     assert str(config.server.sftp.listen[0]) == "0.0.0.0:2022"
+    assert config.server.sftp.login_timeout_s == 30
 
 
 def test_problem_reads_as_one_line() -> None:
@@ -151,6 +153,18 @@ def test_words_of_yaml_1_1_stay_words() -> None:
     assert "whole number" in the_problem(GOOD + "audit: {checkpoint_records: 2:20}\n").message
 
 
+def blob(kind: str) -> str:
+    """Return the line of a key of that type, as far as its text tells."""
+    named = len(kind).to_bytes(4, "big") + kind.encode()
+    return f"{kind} {base64.b64encode(named + bytes(32)).decode()}"
+
+
+KEY = blob("ssh-ed25519")
+SK = blob("sk-ssh-ed25519@openssh.com")
+DSS = blob("ssh-dss")
+CERTIFICATE = blob("ssh-ed25519-cert-v01@openssh.com")
+
+
 def group(lines: str) -> str:
     return GOOD + "".join(f"    {line}\n" for line in lines.splitlines())
 
@@ -165,6 +179,30 @@ SCALARS = [
     (group("lock_timeout: 59s"), 13, 19, "out of range"),
     (group("lock_timeout: 25h"), 13, 19, "out of range"),
     (group("lock_timeout: infinite"), 13, 19, "not a duration"),
+    (group("scp: yes"), 13, 10, "not known"),
+    (group("scp: [allowed]"), 13, 10, "a list stands here"),
+    (group("scp:"), 13, 9, "no value"),
+    (group("sftp_logins: []"), 13, 18, "empty list"),
+    (group("sftp_logins: password"), 13, 18, "not known"),
+    (group("sftp_logins: [publickey+totp, publickey+password]"), 13, 35, "not known"),
+    (group("sftp_logins:"), 13, 17, "no value"),
+    (group("max_sessions: 0"), 13, 19, "out of range"),
+    (group("max_sessions: many"), 13, 19, "not a whole number"),
+    (group("ssh_keys: ssh-ed25519"), 13, 15, "keys of its own"),
+    (group("ssh_keys: {alice: []}"), 13, 23, "empty list"),
+    (group("ssh_keys: {' a': 'x'}"), 13, 16, "no login name"),
+    (group("ssh_keys: {alice: ssh-ed25519 AAAA}"), 13, 23, "no public SSH key"),
+    (group(f"ssh_keys:\n  alice: [{KEY},\n    x]"), 15, 9, "no public SSH key"),
+    (group(f"ssh_keys: {{alice: 'from=10.0.0.1 {KEY}'}}"), 13, 23, "no public SSH key"),
+    (group(f"ssh_keys: {{alice: verify-required {KEY}}}"), 13, 23, "no public SSH key"),
+    (group("ssh_keys: {alice: '-----BEGIN OPENSSH PRIVATE KEY-----'}"), 13, 23, "private key"),
+    (group(f"ssh_keys: {{alice: {DSS}}}"), 13, 23, "not accepted"),
+    (group(f"ssh_keys: {{alice: {CERTIFICATE}}}"), 13, 23, "is a certificate"),
+    (f"{GOOD}user_cas: {{a: {{}}}}\n", 13, 12, "is missing"),
+    (f"{GOOD}user_cas: {{a b: {{key: {KEY}}}}}\n", 13, 12, "cannot name a group"),
+    (f"{GOOD}user_cas: {{a: {{key: x}}}}\n", 13, 21, "no public SSH key"),
+    (f"{GOOD}user_cas: {{a: {{key: verify-required {SK}}}}}\n", 13, 21, "option before"),
+    (f"{GOOD}user_cas: {{a: {{key: {KEY}, revoked_serials: [-1]}}}}\n", 13, 0, "whole number"),
     (group("networks:"), 13, 14, "no value"),
     (group("networks: []"), 13, 15, "empty list"),
     (group("networks: [10.0.0.0/8,\n  10.0.0.1/8]"), 14, 7, "beyond its prefix"),
@@ -295,6 +333,12 @@ def test_wrong_ldap_setting_is_refused(text: str, word: str) -> None:
     assert word in problem.message
 
 
+BESIDE = """\
+  other:
+    members: {}
+    sftp_logins: {}
+"""
+
 CROSS = [
     (changed("      files: {allow", "      flies: {allow"), 12, 7, "no such share"),
     (changed("[list, read]", "[list, read], deny: [read]"), 12, 42, "denies what"),
@@ -306,6 +350,29 @@ CROSS = [
     (group("second_factor: none"), 13, 20, "needs 'networks'"),
     (group("second_factor: none\nnetworks: 0.0.0.0/0"), 14, 15, "every address"),
     (group("second_factor: none\nnetworks: 10.0.0.1\nprotocols: [webdav]"), 15, 16, "SSH key"),
+    (
+        group("second_factor: none\nnetworks: 10.0.0.1\nsftp_logins: publickey+totp"),
+        15,
+        18,
+        "alone",
+    ),
+    (group("sftp_logins: [publickey, password+totp]"), 13, 18, "no way in for people"),
+    (group("sftp_logins: password+totp\nprotocols: webdav"), 13, 18, "leaves out"),
+    (
+        group("sftp_logins: password+totp") + BESIDE.format("{file: STAFF}", "publickey+totp"),
+        16,
+        18,
+        "no way in common with 'staff'",
+    ),
+    (
+        changed("{file: staff}", "{users: alice}") + f"    ssh_keys: {{alcie: {KEY}}}\n",
+        13,
+        16,
+        "not a member",
+    ),
+    (group(f"ssh_keys: {{alice: {KEY}, ALICE: {KEY}}}"), 13, 101, "same login name"),
+    (f"{GOOD}user_cas: {{a: {{key: {KEY}}}, b: {{key: {KEY}}}}}\n", 13, 109, "of 'a' too"),
+    (f"{GOOD}user_cas: {{a: {{key: {KEY}, groups: stuff}}}}\n", 13, 107, "no group 'stuff'"),
     (changed("{file: staff}", "{ldap: 'cn=x'}"), 10, 15, "not 'ldap'"),
     (changed("  files:\n", "  files:\n  Files:\n"), 8, 3, "by case"),
     (changed("file: master.key", "file: data/master.key"), 4, 27, "inside storage.data_dir"),
@@ -349,7 +416,8 @@ def test_remedy_names_the_nearest_known_word() -> None:
     assert "'10.0.0.0/8'" in the_problem(group("networks: 10.0.0.1/8")).remedy
     assert "'audit'" in the_problem(GOOD + "adit: {}\n").remedy
     far = the_problem(GOOD + "zzz: {}\n").remedy
-    assert far == "Known here: audit, care, directory, groups, keys, server, shares, storage."
+    known = "audit, care, directory, groups, keys, server, shares, storage, user_cas"
+    assert far == f"Known here: {known}."
 
 
 def test_missing_key_is_explained() -> None:
@@ -411,3 +479,12 @@ def test_what_looks_unmeant_is_warned_of(text: str, line: int, word: str) -> Non
     assert warning.line == line
     assert word in warning.message
     assert warnings(parse(GOOD)) == ()
+
+
+def test_leases_that_no_code_can_open_are_warned_of() -> None:
+    """Over WebDAV a code can be given, so that there it may be meant."""
+    both = group("sftp_logins: publickey+lease")
+    assert warnings(parse(both)) == ()
+    (warning,) = warnings(parse(both + "    protocols: sftp\n"))
+    assert (warning.line, warning.column) == (13, 18)
+    assert "no code" in warning.message

@@ -19,6 +19,7 @@ from typing import Any
 from auth.authenticator import Authenticator, principal_of
 from auth.directory import Account, fold, membership
 from auth.errors import DirectoryUnavailableError
+from auth.lease import Leases
 from auth.policy import Grant, Group, PathRule, Policy
 from auth.session import Sessions
 from auth.throttle import Throttle, ThrottleSettings, ThrottleState
@@ -26,6 +27,7 @@ from auth.totp import Seed, Totp, current_code
 from backends.blobs.memory import MemoryBlobStore
 from backends.catalog.engine import Catalog
 from backends.catalog.factors import SqlSeedStore, SqlThrottleStore
+from backends.catalog.leases import SqlLeaseStore
 from backends.catalog.sessions import SqlSessionStore
 from backends.catalog.sqlite import open_catalog
 from backends.errors import ConflictError
@@ -313,6 +315,7 @@ def open_gate(
         SqlThrottleStore(ThrottleState), clock, ThrottleSettings(), derive_key(system, "throttle")
     )
     sessions = Sessions(SqlSessionStore(Mac(system, "session")))
+    leases = Leases(SqlLeaseStore(Mac(system, "lease")))
     policy = PolicyInForce(POLICY)
     directory = MemoryDirectory(clock, people())
     authenticator = Authenticator(
@@ -320,11 +323,14 @@ def open_gate(
         totp,
         sessions,
         policy,
+        leases=leases,
         binding_key=derive_key(system, "binding"),
         join_window_s=join_window_s,
         clock=clock,
     )
-    login = Login(authenticator, sessions, throttle, journal, catalog, clock=clock, pause=pause)
+    login = Login(
+        authenticator, sessions, throttle, journal, catalog, leases=leases, clock=clock, pause=pause
+    )
     monitor = Monitor(
         Surroundings(
             vault=vault,

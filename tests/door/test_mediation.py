@@ -146,11 +146,14 @@ def token(gate: Gate, seeded: tuple[Path, str]) -> str:
 
 
 def test_every_method_of_the_door_has_a_case() -> None:
-    """A method that is added to the door must be added here."""
+    """A method that is added to the door must be added here.
+
+    What takes an open file is not one operation on a path: tests/door/test_duplicate.py.
+    """
     methods = {
         name for name, _ in inspect.getmembers(Door, inspect.isroutine) if not name.startswith("_")
     }
-    assert methods - {"with_tokens"} == CASES.keys()
+    assert methods - {"with_tokens", "duplicate"} == CASES.keys()
 
 
 @every_operation

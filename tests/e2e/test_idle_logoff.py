@@ -68,6 +68,18 @@ def test_sftp_connection_is_closed_although_keepalives_keep_coming(
     expired(impatient, "sftp")
 
 
+def test_openssh_prints_why_it_was_signed_off(impatient: RunningGateway) -> None:
+    """A person who comes back to a terminal reads the reason there."""
+    flags = ["-oLogLevel=INFO"]
+    login = impatient.sftp_login("alice", fresh=True)
+    with impatient.sftp("alice", ["ls /"], login=login, flags=flags) as process:
+        # Its input stays open: it would take an end of input for "bye".
+        assert process.stdout is not None
+        told = next((line for line in process.stdout if "Signed off" in line), "")
+        process.communicate(timeout=30)
+    assert f"Signed off after {IDLE_TIMEOUT_S} seconds without activity" in told
+
+
 def test_activity_keeps_a_session_alive(impatient: RunningGateway) -> None:
     """Reads further apart than nothing but closer than the idle time keep the session."""
     secret = impatient.webdav_secret("alice", fresh=True)

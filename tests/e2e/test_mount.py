@@ -66,6 +66,26 @@ def test_tree_is_copied_renamed_and_removed(
     assert list(mounted.iterdir()) == []
 
 
+def test_an_archive_is_unpacked(mounted: Path, tmp_path: Path) -> None:
+    """By tar, which makes folders first, sets times and modes, and renames nothing."""
+    files = make_tree(tmp_path / "tree")
+    archive, when_s = tmp_path / "archive.tar", 1_500_000_000
+    for path in [tmp_path / "tree", *(tmp_path / "tree").rglob("*")]:
+        os.utime(path, (when_s, when_s))
+    subprocess.run(["tar", "-cf", archive, "-C", tmp_path, "tree"], check=True, timeout=60)
+    unpack = ["tar", "-xf", archive, "-C", mounted, "--no-same-owner"]
+    subprocess.run(unpack, check=True, timeout=60)
+    for name, content in files.items():
+        assert (mounted / "tree" / name).read_bytes() == content, name
+        assert (mounted / "tree" / name).stat().st_mtime == when_s, name
+    compare = ["tar", "-df", archive, "-C", mounted]
+    said = subprocess.run(compare, capture_output=True, check=False, timeout=60).stdout.decode()
+    # The tree has no owners and no modes of its own.
+    assert [
+        line for line in said.splitlines() if "Mode" not in line and "id differs" not in line
+    ] == []
+
+
 def test_file_is_changed_in_place(gateway: RunningGateway, mounted: Path, folder: str) -> None:
     """Writes in the middle, appends and truncation give what they give on a disk."""
     expected = bytearray(os.urandom(300_000))

@@ -20,10 +20,11 @@ from typing import Final
 
 from tests.fuzz import seeds
 from tests.fuzz.mutation import composed, mutated
+from tests.fuzz.scp import SCP_PARSERS
 from tests.fuzz.sftp import SFTP_PARSERS
 from tests.fuzz.targets import PARSERS as TEXT_PARSERS
 
-PARSERS: Final = {**TEXT_PARSERS, **SFTP_PARSERS}
+PARSERS: Final = {**TEXT_PARSERS, **SFTP_PARSERS, **SCP_PARSERS}
 
 ROUND: Final = 50
 """How many inputs one parser gets before the next has its turn."""

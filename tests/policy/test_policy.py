@@ -8,8 +8,10 @@ from ipaddress import ip_network
 
 import pytest
 
+from auth.chain import OF_PEOPLE
 from auth.hours import Hours
 from auth.policy import (
+    MAX_SESSIONS,
     Decision,
     Grant,
     Group,
@@ -286,7 +288,9 @@ def test_strictest_limits_of_all_groups_win() -> None:
         second_factor=False,
     )
     policy = Policy((staff(READS, session_timeout_s=3600), short))
-    assert limits(policy, ALICE, NOON) == Limits(60, 3600, True, False, ("staff",))
+    assert limits(policy, ALICE, NOON) == Limits(
+        60, 3600, True, False, ("staff",), OF_PEOPLE, MAX_SESSIONS
+    )
 
 
 def test_strictest_lock_timeout_of_all_groups_wins() -> None:

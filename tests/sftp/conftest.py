@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import asyncssh
 import pytest
 
-from gateway.sftp.login import key_line
 from gateway.sftp.server import SftpServer, serve
 from gateway.sftp.settings import SftpSettings
+from gateway.sftp.shown_key import key_line
 from tests.sftp.fake_door import CODE, PASSWORD, FakeMonitor
 
 T = TypeVar("T")

@@ -10,11 +10,12 @@ import dataclasses
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from auth.errors import LoginRefusedError
+from auth.policy import Decision
 from backends.errors import (
     AlreadyExistsError,
     IsAFolderError,
@@ -28,6 +29,7 @@ from gateway.model import (
     SECOND_US,
     Attempt,
     Client,
+    Entry,
     Factor,
     Kind,
     NodeInfo,
@@ -72,7 +74,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class FakeListing:
     folder: NodeInfo
-    children: list[NodeInfo]
+    pages: Iterator[Sequence[Entry]]
 
 
 @dataclass
@@ -83,6 +85,7 @@ class FakeMonitor:
     keys: dict[str, str] = field(default_factory=dict)
     key_needs_code: bool = False
     idle_timeout_s: int = 600
+    scp: Decision = field(default_factory=lambda: Decision(allowed=False, rule="default-deny"))
     tree: dict[VirtualPath, Node] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
@@ -131,7 +134,9 @@ class FakeMonitor:
             now = self.clock()
             session = Session(
                 id=f"s{next(self.numbers)}",
-                principal=Principal(id="1", name=attempt.name),
+                principal=Principal(
+                    id="1", name=attempt.name, memberships=frozenset({f"user:{attempt.name}"})
+                ),
                 wire=Wire.SFTP,
                 client=attempt.client,
                 factors=frozenset({Factor.PASSWORD}),
@@ -150,6 +155,9 @@ class FakeMonitor:
 
     def bind(self, session: Session) -> Door:
         return cast("Door", FakeDoor(self, session))
+
+    def may_use_scp(self, session: Session) -> Decision:
+        return self.scp
 
     def deadline_us(self, session: Session) -> int | None:
         with self.mutex:
@@ -241,7 +249,15 @@ class FakeDoor:
         folder = self._info(path)
         if not folder.is_folder:
             raise NotAFolderError("A file has no entries.")
-        return FakeListing(folder, [self._info(one) for one in self._children(path)])
+        return FakeListing(folder, self._pages(path))
+
+    def _pages(self, path: VirtualPath) -> Iterator[Sequence[Entry]]:
+        """Yield a page of three entries after the other, some of them empty."""
+        entries = [Entry.of(self._info(one)) for one in self._children(path)]
+        for start in range(0, len(entries), 3):
+            self.monitor.touch(self.session, "page", activity=False)
+            yield entries[start : start + 3]
+            yield ()
 
     def open_read(self, path: VirtualPath) -> ReadHandle:
         self.monitor.touch(self.session, "open_read")
@@ -256,7 +272,13 @@ class FakeDoor:
         return cast("ReadHandle", FakeReading(self, info, draft))
 
     def open_write(
-        self, path: VirtualPath, *, create: bool = True, replace: bool = True, keep: bool = False
+        self,
+        path: VirtualPath,
+        *,
+        create: bool = True,
+        replace: bool = True,
+        keep: bool = False,
+        expected_size: int | None = None,
     ) -> WriteHandle:
         self.monitor.touch(self.session, "open_write")
         present, draft = self.monitor.tree.get(path), self._draft(path)
@@ -278,7 +300,12 @@ class FakeDoor:
             self.monitor.drafts[self.session.id, path] = draft
         elif not keep:
             draft.truncate(0)
+        draft.expected_size = expected_size
         return cast("WriteHandle", FakeWriting(self, draft))
+
+    def duplicate(self, source: NodeInfo, target: WriteHandle) -> bool:
+        """Leave it to the front end to copy."""
+        return False
 
     def mkdir(self, path: VirtualPath) -> NodeInfo:
         self.monitor.touch(self.session, "mkdir")

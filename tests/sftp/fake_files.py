@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from backends.errors import QuotaExceededError, StorageUnavailableError
+from backends.errors import LengthMismatchError, QuotaExceededError, StorageUnavailableError
 from gateway.model import NodeInfo
 
 if TYPE_CHECKING:
@@ -24,12 +24,16 @@ class FakeFile:
     unfit: bool = False
     deleted: bool = False
     modified_us: int | None = None
+    expected_size: int | None = None
     holders: list[FakeWriting] = field(default_factory=list)
 
     @property
     def present_info(self) -> NodeInfo:
         when = self.info.modified_us if self.modified_us is None else self.modified_us
         return replace(self.info, size_bytes=len(self.content), modified_us=when)
+
+    def spoil(self) -> None:
+        self.unfit = True
 
     def grow(self, size_bytes: int) -> None:
         if size_bytes > QUOTA_BYTES:
@@ -123,6 +127,8 @@ class FakeWriting:
         if not self.file.deleted:
             self._begin("commit")
         self._leave()
+        if self.file.expected_size not in {None, len(self.file.content)}:
+            raise LengthMismatchError("Not as many bytes as were announced.")
         if not self.file.deleted:
             self._store("commit")
         return self.file.present_info

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import SECOND_US, Kind, NodeInfo, Usage
+from gateway.model import SECOND_US, Entry, Kind, NodeInfo, Usage
 from gateway.paths import VirtualPath
-from gateway.sftp.attributes import long_name, modified_us, node_attributes, space_attributes
+from gateway.sftp.attributes import (
+    encoded_names,
+    long_name,
+    modified_us,
+    node_attributes,
+    space_attributes,
+)
 
 NOV_21_2025_US = 1_763_755_200 * SECOND_US
 
@@ -40,6 +46,29 @@ def test_folders_have_folder_modes() -> None:
     assert attrs.permissions == 0o40700
     assert attrs.size == 0
     assert long_name(b"x", attrs, "a b\tc", 0).startswith(b"drwx------    1 a_b_c ")
+
+
+def test_long_names_show_no_control_characters() -> None:
+    """One line each, and nothing that a terminal would obey; other letters are as they are."""
+    line = long_name("grün\n\x1b[2J\x7f€".encode(), _file(), "alice", NOV_21_2025_US)
+    assert line.endswith("grün??[2J?€".encode())
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**50),
+)
+def test_entries_are_encoded_as_the_library_would(
+    name: str, is_folder: bool, when_us: int, size_bytes: int, now_us: int
+) -> None:
+    """Byte by byte, whatever their names, sizes and times."""
+    entry = Entry(name, is_folder, "", "", size_bytes, 0, when_us)
+    attrs, raw = node_attributes(entry), name.encode()
+    expected = asyncssh.SFTPName(raw, long_name(raw, attrs, "alice", now_us), attrs).encode(3)
+    assert list(encoded_names([entry], "alice", now_us)) == [expected]
 
 
 @given(st.integers(-(2**70), 2**70), st.integers(0, 2**63 - 1))

@@ -13,7 +13,8 @@ import paramiko
 import pytest
 from asyncssh.packet import Boolean, String
 
-from gateway.sftp.login import CODE_PROMPT, PASSWORD_PROMPT, key_line
+from gateway.sftp.login import CODE_PROMPT, PASSWORD_PROMPT
+from gateway.sftp.shown_key import key_line
 from tests.sftp.conftest import LIMIT_S, ORDINARY, Listener
 from tests.sftp.fake_door import CODE, PASSWORD
 from tests.support.users import until
@@ -243,6 +244,21 @@ def test_another_name_forgets_the_proven_key(listener: Listener) -> None:
     assert listener.monitor.attempts[-1].ssh_key == ""
 
 
+def test_another_name_is_asked_for_its_own_keys(listener: Listener) -> None:
+    """That alice may sign with a key says nothing of bob."""
+    listener.monitor.key_needs_code = True
+    key = paramiko.Ed25519Key.from_private_key_file(str(listener.user_key))
+    with contextlib.closing(socket.create_connection(("127.0.0.1", listener.port))) as sock:
+        transport = paramiko.Transport(sock)
+        transport.start_client(timeout=LIMIT_S)
+        assert transport.auth_publickey("alice", key) == ["keyboard-interactive"]
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_publickey("bob", key)
+        transport.close()
+        transport.join(LIMIT_S)
+    assert [attempt.name for attempt in listener.monitor.attempts] == ["alice"]
+
+
 def test_attempts_are_bounded(start: Callable[..., Listener]) -> None:
     """After a few wrong passwords the connection is over."""
     listener = start(replace(ORDINARY, max_attempts=3))
@@ -318,6 +334,27 @@ def test_idle_strangers_make_room_for_others(start: Callable[..., Listener]) -> 
         asyncio.run(go())
         assert listener.server is not None
         assert listener.server.connection_count <= 6
+
+
+def test_who_is_typing_a_code_is_not_displaced_by_a_flood(start: Callable[..., Listener]) -> None:
+    """Strangers that have said nothing go first, however new they are."""
+    listener = start(replace(ORDINARY, max_pending_logins=5))
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
+        transport = paramiko.Transport(sock)
+        transport.start_client(timeout=LIMIT_S)
+        answers = [PASSWORD, CODE]
+
+        def answer(_title: str, _text: str, prompts: list[tuple[str, bool]]) -> list[str]:
+            for _ in range(10):
+                stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
+            assert listener.server is not None
+            until(lambda: listener.server and listener.server.connection_count <= 5, "some go")
+            return [answers.pop(0) for _ in prompts]
+
+        assert transport.auth_interactive("alice", answer) == []
+        transport.close()
+        transport.join(LIMIT_S)
 
 
 def test_only_modern_algorithms_are_offered(listener: Listener) -> None:

@@ -130,7 +130,7 @@ def test_scp_works_by_sftp_and_not_by_its_old_protocol(listener: Listener, tmp_p
     assert listener.monitor.content("/share/a") == b"by scp"
     assert _run(["scp", "-O", *options, "up", target], tmp_path).returncode != 0
     until(lambda: listener.monitor.refusals, "the refusal is recorded")
-    assert listener.monitor.refusals[0][0] == "exec"
+    assert listener.monitor.refusals[0][0] == "exec scp: default-deny"
 
 
 def test_idle_openssh_is_told_why(listener: Listener, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from asyncssh import connection, sftp
 from asyncssh.channel import SSHServerChannel
 from asyncssh.connection import SSHServerConnection
+from asyncssh.constants import MSG_KEXINIT
 from asyncssh.sftp import SFTPServerHandler
 
 from gateway.sftp.channel import SftpChannel
@@ -21,6 +22,7 @@ from gateway.sftp.connection import SftpConnection
 from gateway.sftp.files import VirtualFiles
 from gateway.sftp.handler import FilesHandler
 from gateway.sftp.login import LoginDialogue
+from gateway.sftp.negotiation import NegotiatedConnection
 
 
 def _public_methods(of: type) -> set[str]:
@@ -136,6 +138,34 @@ def test_stock_takes_sha1_signatures_of_users() -> None:
     """So the signature's algorithm is checked first."""
     key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
     assert key.convert_to_public().verify(b"data", key.sign(b"data", b"ssh-rsa"))
+
+
+def test_stock_notes_the_agreed_signature_on_the_shared_host_key() -> None:
+    """So each connection chooses a copy; and ``ssh-rsa`` itself is never set at all."""
+    source = inspect.getsource(SSHServerConnection.choose_server_host_key)
+    assert "keypair.set_sig_algorithm(alg)" in source
+    assert "if alg != keypair.algorithm" in source
+
+
+def test_what_negotiation_overrides_still_exists() -> None:
+    """The attributes that it sets are those from which a KEXINIT is made and answered."""
+    for name in (
+        "choose_server_host_key", "send_newkeys", "connection_made",
+        "_send_kexinit", "_process_kexinit", "_cleanup",
+    ):  # fmt: skip
+        assert name in vars(NegotiatedConnection)
+        assert inspect.isfunction(getattr(SSHServerConnection, name))
+    theirs = SSHServerConnection._packet_handlers
+    assert theirs[MSG_KEXINIT] is connection.SSHConnection._process_kexinit
+    assert set(NegotiatedConnection._packet_handlers) == set(theirs)
+    # A KEXINIT that is held back counts as sent: the answer to the client's comes before this.
+    assert "if self._kexinit_sent:" in inspect.getsource(theirs[MSG_KEXINIT])
+    sent = inspect.getsource(connection.SSHConnection._send_kexinit)
+    answered = inspect.getsource(connection.SSHConnection._process_kexinit)
+    for attribute in ("_kex_algs", "_enc_algs", "_mac_algs"):
+        assert f"self.{attribute}" in sent
+        assert f"self.{attribute}" in answered
+    assert "self._server_host_key_algs" in sent
 
 
 def test_stock_precedes_packets_with_empty_ones() -> None:

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import asyncssh
 import pytest
+from asyncssh.constants import FXP_WRITE
+from asyncssh.packet import String, UInt64
 
 from tests.sftp.conftest import ORDINARY, Listener
 from tests.sftp.fake_files import QUOTA_BYTES
@@ -307,22 +309,35 @@ def test_space_is_the_shares(listener: Listener) -> None:
     asyncio.run(go())
 
 
-def test_copy_data_copies_between_two_handles(listener: Listener) -> None:
-    """A remote copy needs no bytes from the client; copying a handle to itself is refused."""
-    content = os.urandom(700_000)
-    listener.monitor.put("/share/a", content)
+@pytest.mark.parametrize("asked", [3, 4, 6])
+def test_version_3_is_spoken_with_everyone(listener: Listener, asked: int) -> None:
+    """Later ones are complete or not offered."""
+    listener.monitor.put("/share/a", b"hello")
+
+    async def go() -> None:
+        async with (
+            await listener.connect() as conn,
+            conn.start_sftp_client(sftp_version=asked) as sftp,
+        ):
+            assert sftp.version == 3
+            assert (await sftp.stat("/share/a")).size == 5
+
+    asyncio.run(go())
+
+
+def test_what_comes_behind_the_data_of_a_write_is_not_looked_at(listener: Listener) -> None:
+    """The rclone of Debian 12 sends the rest of its buffer along."""
 
     async def go() -> None:
         async with await listener.connect() as conn, conn.start_sftp_client() as sftp:
-            async with sftp.open("/share/a", "rb") as source, sftp.open("/share/b", "wb") as target:
-                await sftp.remote_copy(source, target)
-            async with sftp.open("/share/a", "rb+") as file:
-                with pytest.raises(asyncssh.SFTPError):
-                    await sftp._handler.copy_data(file.handle, 0, 0, file.handle, 10)
+            handler = sftp._handler
+            file = await sftp.open("/share/a", "wb")
+            body = String(file.handle) + UInt64(0) + String(b"hello") + b"the rest"
+            await handler._make_request(FXP_WRITE, body)
+            await file.close()
 
     asyncio.run(go())
-    assert listener.monitor.content("/share/b") == content
-    assert listener.monitor.content("/share/a") == content
+    assert listener.monitor.content("/share/a") == b"hello"
 
 
 def test_quota_is_reported_and_commits_nothing(listener: Listener) -> None:
