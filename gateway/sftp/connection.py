@@ -11,10 +11,10 @@ import logging
 from typing import cast
 
 import asyncssh
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
-from asyncssh.constants import DEFAULT_LANG, MSG_IGNORE
+from asyncssh.connection import SSHServerConnectionOptions
+from asyncssh.constants import DEFAULT_LANG
 from asyncssh.misc import ChannelOpenError
-from asyncssh.packet import PacketDecodeError, SSHPacket, SSHPacketLogger
+from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.public_key import decode_ssh_public_key
 
 from auth.errors import LoginRefusedError
@@ -24,6 +24,7 @@ from gateway.sftp.channel import SftpChannel, SftpChannelSession
 from gateway.sftp.handler import FilesHandler
 from gateway.sftp.login import LoginDialogue, key_line
 from gateway.sftp.service import Service
+from gateway.sftp.transport import PacketTransport
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ CODE_REASONS = "code-"
 _SOFTWARE_LIMIT = 100
 
 
-class SftpConnection(SSHServerConnection):
+class SftpConnection(PacketTransport):
     """One client's connection; ``session`` is set before the client hears of success."""
 
     def __init__(
@@ -135,17 +136,6 @@ class SftpConnection(SSHServerConnection):
     async def until_writable(self) -> None:
         """Wait until the client takes its replies again, or is gone."""
         await self._writable.wait()
-
-    def send_packet(
-        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
-    ) -> None:
-        """Send a packet, without the empty one that asyncssh puts in front.
-
-        It hides the CBC chaining value (RFC 4251 section 9.3.1); no CBC cipher is ever offered,
-        and encrypting it costs as much as a small reply.
-        """
-        if pkttype != MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
 
     # Log-in
 

@@ -7,10 +7,8 @@ file operation and no log-in lives here. May import the error tree and ``gateway
 from __future__ import annotations
 
 import logging
-import secrets
-import traceback
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 from asyncssh.constants import (
@@ -36,17 +34,26 @@ from asyncssh.constants import (
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
-from gateway.errors import InvalidPathError, SealgateError
+from gateway.errors import InvalidPathError
+from gateway.sftp.bulk import Bulk, Direction, Job
 from gateway.sftp.digests import DigestReply, DigestRequest
+from gateway.sftp.errors import shown
 from gateway.sftp.files import VirtualFiles
-from gateway.status import sftp_code
+from gateway.sftp.inbox import Inbox, OversizeError
 
 if TYPE_CHECKING:
+    from gateway.sftp.channel import SftpChannel
     from gateway.sftp.connection import SftpConnection
 
 log = logging.getLogger(__name__)
 
 _COPY_BLOCK_BYTES = 256 * 1024
+
+_BULK = {FXP_READ: Direction.READ, FXP_WRITE: Direction.WRITE}
+
+# What stands around the content in SSH_FXP_WRITE: type, request, the handle's length, offset, and
+# the content's length.
+_WRITE_HEAD_BYTES = 1 + 4 + 4 + 8 + 4
 
 _SERVED: frozenset[int | bytes] = frozenset(
     {
@@ -84,29 +91,17 @@ _SERVED: frozenset[int | bytes] = frozenset(
 
 
 def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
-    """Return the method named ``step`` raising nothing but what may be shown to a client.
-
-    The stock handler sends the text of any exception it does not know, which could tell a client
-    about paths, keys or queries.
-    """
+    """Return the method named ``step`` raising nothing but what may be shown to a client."""
 
     async def guarded(self: FilesHandler, packet: SSHPacket) -> object:
         try:
             return await getattr(self, step)(packet)
-        except (asyncssh.SFTPError, PacketDecodeError):
-            raise
-        except SealgateError as error:
+        except Exception as error:
             if isinstance(error, InvalidPathError):
                 # No node can have the name, so that the door was never asked.
                 what = f"{step.removeprefix('_process_').removeprefix('_answer_')}: bad name"
                 await self._connection.record_refusal(what)
-            raise asyncssh.SFTPError(sftp_code(error), str(error)) from error
-        except Exception as error:
-            # Neither the reply nor the log carries the text: it may hold a file name.
-            request = secrets.token_hex(4)
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s failed with %s at\n%s", request, type(error).__name__, where)
-            raise asyncssh.SFTPFailure(f"Internal error; tell support: {request}.") from error
+            raise shown(error) from error
 
     return guarded
 
@@ -143,12 +138,15 @@ class FilesHandler(SFTPServerHandler):
         self,
         connection: SftpConnection,
         files: VirtualFiles,
+        inbox: Inbox,
         reader: asyncssh.SSHReader[bytes],
         writer: asyncssh.SSHWriter[bytes],
     ) -> None:
         super().__init__(files, reader, writer, sftp_version=3)
         self._connection = connection
         self._files = files
+        self._inbox = inbox
+        self._bulk = Bulk(files.run, self._send_parts, self._sent)
         self._settings = connection.service.settings
 
     @property
@@ -180,6 +178,7 @@ class FilesHandler(SFTPServerHandler):
 
     async def _give_up(self) -> None:
         """Abort every open file: only an SSH_FXP_CLOSE commits, never an end of the wire."""
+        await self._bulk.settle()
         while self._file_handles:
             _, file = self._file_handles.popitem()
             try:
@@ -188,21 +187,64 @@ class FilesHandler(SFTPServerHandler):
                 log.error("giving up an open file failed with %s", type(error).__name__)
         self._dir_handles.clear()
 
+    def log_sent_packet(self, *_: object) -> None:
+        """Log nothing: what is sent is patients' data."""
+
+    def log_received_packet(self, *_: object) -> None:
+        """Log nothing: what is received is patients' data."""
+
     async def recv_packet(self) -> SSHPacket:
         """Return the next packet; ends the channel when it is longer than one may be."""
-        assert self._reader is not None
-        size = int.from_bytes(await self._reader.readexactly(4), "big")
-        if size > self._settings.packet_limit_bytes:
-            raise asyncssh.SFTPBadMessage("The packet is longer than this server takes.")
-        return SSHPacket(await self._reader.readexactly(size))
+        try:
+            return SSHPacket(await self._inbox.get())
+        except OversizeError:
+            raise asyncssh.SFTPBadMessage("The packet is longer than this server takes.") from None
 
     async def _process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        await super()._process_packet(pkttype, pktid, packet)
-        # The stock handler reads on while replies pile up for a client that takes none.
+        if pkttype in _BULK:
+            job = self._read_job if pkttype == FXP_READ else self._write_job
+            await self._bulk.take(
+                _BULK[pkttype], pktid, _attempted(job, packet), more=self._inbox.ready
+            )
+        else:
+            await self._bulk.finish()
+            await super()._process_packet(pkttype, pktid, packet)
+            await self._sent()
+        self._connection.request_answered()
+
+    def _send_parts(self, *parts: bytes) -> None:
+        if self._writer is not None and not self._writer.channel.is_closing():
+            cast("SftpChannel", self._files.channel).send_parts(*parts)
+
+    async def _sent(self) -> None:
+        """Wait until the client takes its replies.
+
+        The stock handler reads on while they pile up for a client that takes none.
+        """
         if self._writer is not None:
             await self._writer.drain()
             await self._connection.until_writable()
-        self._connection.request_answered()
+
+    def _read_job(self, packet: SSHPacket) -> Job:
+        handle = packet.get_string()
+        offset, size = packet.get_uint64(), packet.get_uint32()
+        packet.check_end()
+        return self._files.read_job(self._open_file(handle), offset, size)
+
+    def _write_job(self, packet: SSHPacket) -> Job:
+        handle, offset = packet.get_string(), packet.get_uint64()
+        size, whole = packet.get_uint32(), memoryview(packet.get_full_payload())
+        if _WRITE_HEAD_BYTES + len(handle) + size != len(whole):
+            raise PacketDecodeError("Incomplete packet")
+        # Written from where it lies: a slice of the packet would copy it.
+        data = whole[len(whole) - size :]
+        return self._files.write_job(self._open_file(handle), offset, data)
+
+    def _open_file(self, handle: bytes) -> object:
+        file = self._file_handles.get(handle)
+        if file is None:
+            raise asyncssh.SFTPInvalidHandle("Not an open file.")
+        return file
 
     def _require_free_handle(self) -> None:
         if self._connection.draining:
@@ -319,6 +361,19 @@ class FilesHandler(SFTPServerHandler):
             (b"expand-path@openssh.com", "_answer_expand_path"),
         )
     }
+
+
+def _attempted(make: Callable[[SSHPacket], Job], packet: SSHPacket) -> Job:
+    """Return the job that ``make`` makes of the packet; one that only fails, if that fails."""
+    try:
+        return make(packet)
+    except (asyncssh.SFTPError, PacketDecodeError) as error:
+        reason = error
+
+        def fail() -> bytes | None:
+            raise reason
+
+        return fail
 
 
 async def _each(entries: list[asyncssh.SFTPName]) -> AsyncIterator[asyncssh.SFTPName]:
