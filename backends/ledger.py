@@ -186,7 +186,7 @@ class Ledger:
         """Set columns of a node; return its row as stored."""
         old = self.node(node_id)
         new = self._seal.signed(old._replace(**values))  # type: ignore[arg-type]
-        nodes.put(self._tx, new)
+        nodes.put(self._tx, new, frozenset({*values, "mac"}))
         self._count(added=[new.mac], removed=[old.mac])
         return new
 

@@ -146,7 +146,7 @@ class Shares:
         Raises IntegrityError when its row was edited, unless ``checked`` is False: who looks for
         damage needs the keys all the same.
         """
-        if checked and not tx.writable and ("share", name) in tx.seen:
+        if checked and ("share", name) in tx.seen:
             return cast(Share, tx.seen["share", name])
         settings = self._settings.get(name)
         row = keys.share_by_name(tx, name) if settings is not None else None
@@ -170,13 +170,13 @@ class Shares:
                 default=epoch,
             )
         share = Share(row, settings, names, records, seal, self.epoch_key(tx, row.id, epoch))
-        if checked and not tx.writable:
+        if checked:
             tx.seen["share", name] = share
         return share
 
     def epoch_key(self, tx: Transaction, share_id: bytes, epoch: int) -> EpochKey:
         """Return a share's key of one epoch; KeyUnavailableError when it was destroyed."""
-        if not tx.writable and (share_id, epoch) in tx.seen:
+        if (share_id, epoch) in tx.seen:
             return cast(EpochKey, tx.seen[share_id, epoch])
         wrapped = keys.epoch_key(tx, share_id, epoch)
         if wrapped is None:
@@ -191,8 +191,7 @@ class Shares:
             key = self._master(tx).unwrap(wrapped, EPOCH_PURPOSE, context)
             cached = (wrapped, EpochKey(share_id, epoch, key))
             self._epochs[share_id, epoch] = cached
-        if not tx.writable:
-            tx.seen[share_id, epoch] = cached[1]
+        tx.seen[share_id, epoch] = cached[1]
         return cached[1]
 
     def create_missing(self, tx: Transaction, clock: Clock) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import cast
 
 from backends import gc
 from backends.blobs import BlobStore
@@ -131,25 +132,31 @@ class Vault:
 
         Raises NotFoundError for an unknown share, NotAFolderError when a file stands in the way.
         """
-        if tx.writable:
-            return self._lineage(tx, path)
         if path not in tx.seen:
             tx.seen[path] = self._lineage(tx, path)
         return list(tx.seen[path])
 
     def _lineage(self, tx: Transaction, path: VirtualPath) -> list[Node]:
         share = self._shares.get(tx, path.share)
-        row = nodes.by_id(tx, share.row.root_id)
-        if row is None:
-            raise IntegrityError(f"Share {share.id.hex()} has lost its root: scrub the catalog.")
-        lineage = [Node(share, share.seal.checked(row), VirtualPath(path.parts[:1]))]
-        for depth, name in enumerate(path.inner, start=2):
+        lineage: list[Node] = [] if path.is_share else list(tx.seen.get(path.parent, ()))
+        if not path.is_share and len(lineage) == len(path.parts) - 1:
+            row = lineage[-1].row
+        else:
+            found = nodes.by_id(tx, share.row.root_id)
+            if found is None:
+                raise IntegrityError(
+                    f"Share {share.id.hex()} has lost its root: scrub the catalog."
+                )
+            row = share.seal.checked(found)
+            lineage = [Node(share, row, VirtualPath(path.parts[:1]))]
+        for depth, name in enumerate(path.parts[len(lineage) :], start=len(lineage) + 1):
             if not row.is_folder:
                 raise NotAFolderError("A part of the path is a file, not a folder.")
-            row = nodes.by_name(tx, row.id, share.names.seal(row.id, name))
-            if row is None:
+            found = nodes.by_name(tx, row.id, share.names.seal(row.id, name))
+            if found is None:
                 break
-            lineage.append(Node(share, share.seal.checked(row), VirtualPath(path.parts[:depth])))
+            row = share.seal.checked(found)
+            lineage.append(Node(share, row, VirtualPath(path.parts[:depth])))
         return lineage
 
     def locate(self, tx: Transaction, name: str, node_id: bytes) -> Node | None:
@@ -157,16 +164,34 @@ class Vault:
 
         None when it, or a folder above it, was deleted.
         """
+        key = ("node", name, node_id)
+        if key not in tx.seen:
+            lineage = self._lineage_up(tx, name, node_id)
+            for node in lineage:
+                tx.seen["node", name, node.id] = node
+            if lineage:
+                tx.seen[lineage[-1].path] = lineage
+            tx.seen[key] = lineage[-1] if lineage else None
+        return cast(Node | None, tx.seen[key])
+
+    def _lineage_up(self, tx: Transaction, name: str, node_id: bytes) -> list[Node]:
+        """Return the nodes from the root of share ``name`` to a live one; empty if it is not."""
         share = self._shares.get(tx, name)
-        row = found = nodes.by_id(tx, node_id)
+        rows: list[NodeRow] = []
         parts: list[str] = []
+        row = nodes.by_id(tx, node_id)
         while row is not None and row.id != share.row.root_id:
-            share.seal.checked(row)
+            rows.append(share.seal.checked(row))
             parts.append(share.names.unseal(row.parent_id, row.name_sealed))
             row = nodes.by_id(tx, row.parent_id)
-        if found is None or row is None:
-            return None
-        return Node(share, found, VirtualPath((share.name, *reversed(parts))))
+        if row is None:
+            return []
+        rows.append(share.seal.checked(row))
+        names = (share.name, *reversed(parts))
+        return [
+            Node(share, each, VirtualPath(names[:depth]))
+            for depth, each in enumerate(reversed(rows), start=1)
+        ]
 
     def entries(
         self,

@@ -44,7 +44,7 @@ class Transaction(TypingProtocol):
 
     @property
     def seen(self) -> dict[Hashable, Any]:
-        """What was read in it already; only for snapshots, in which nothing changes."""
+        """What was read in it already; forgotten whenever it changes anything."""
 
 
 class UnitOfWork(TypingProtocol):

@@ -113,7 +113,7 @@ _HEIGHT = Query(
     ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
 _INSERT = insert(nodes, *NodeRow._fields)
-_UPDATE = Command(nodes.update().where(_THIS), *NodeRow._fields)
+_UPDATES: dict[frozenset[str], Command] = {}
 _REMOVE = Command(nodes.delete().where(_THIS))
 
 _THESE = properties.c.node_id == parameter("node_id")
@@ -218,9 +218,16 @@ def add(tx: Transaction, rows: list[NodeRow]) -> None:
     _INSERT.many(tx, [row._asdict() for row in rows])
 
 
-def put(tx: Transaction, row: NodeRow) -> None:
-    """Replace the row of that id; IntegrityError when the catalog has lost it."""
-    if _UPDATE.run(tx, node_id=row.id, **row._asdict()) != 1:
+def put(tx: Transaction, row: NodeRow, columns: frozenset[str]) -> None:
+    """Store ``columns`` of the row of that id; IntegrityError when the catalog has lost it.
+
+    Only what changes: the indexes over the other columns are then left alone.
+    """
+    update = _UPDATES.get(columns)
+    if update is None:
+        update = _UPDATES[columns] = Command(nodes.update().where(_THIS), *sorted(columns))
+    values = {name: getattr(row, name) for name in columns}
+    if update.run(tx, node_id=row.id, **values) != 1:
         raise IntegrityError(f"Node {row.id.hex()} is not in the catalog any more.")
 
 

@@ -81,7 +81,7 @@ versions = sa.Table(
     "versions",
     metadata,
     sa.Column("id", sa.LargeBinary, primary_key=True),
-    sa.Column("node_id", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("node_id", sa.LargeBinary, nullable=False),
     sa.Column("share_id", sa.LargeBinary, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
@@ -93,6 +93,16 @@ versions = sa.Table(
     sa.Column("mac", sa.LargeBinary, nullable=False),
 )
 
+# Every upload asks for its file's versions, each with up to 16 KiB of content in its row: the index
+# answers from itself.
+sa.Index(
+    "versions_dated",
+    versions.c.node_id,
+    versions.c.created_us,
+    versions.c.id,
+    versions.c.size_bytes,
+    versions.c.mac,
+)
 sa.Index("versions_by_epoch", versions.c.share_id, versions.c.epoch)
 
 extents = sa.Table(

@@ -78,11 +78,15 @@ class Query(_Statement):
 
 
 class Command(_Statement):
-    """A statement that changes rows; only for write transactions."""
+    """A statement that changes rows; only for write transactions.
+
+    Whatever the transaction has seen so far is forgotten with each.
+    """
 
     def run(self, tx: Transaction, **values: object) -> int:
         """Return how many rows were changed."""
         assert tx.writable
+        tx.seen.clear()
         return int(self._run(tx, values).rowcount)
 
     def many(self, tx: Transaction, rows: Sequence[Mapping[str, object]]) -> None:
@@ -91,6 +95,7 @@ class Command(_Statement):
         assert tx.writable
         if not rows:
             return
+        tx.seen.clear()
         text, constants = self._texts.get(tx.dialect.name) or self._compiled(tx.dialect)
         values = [{**constants, **row} for row in rows] if constants else rows
         tx.connection.cursor().executemany(text, values)

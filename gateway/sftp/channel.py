@@ -11,13 +11,14 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
-from asyncssh.channel import SSHServerChannel
+from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.packet import SSHPacket
 from asyncssh.stream import SSHServerStreamSession
 
 from gateway.model import Session
 from gateway.sftp.files import VirtualFiles
 from gateway.sftp.handler import FilesHandler
+from gateway.sftp.inbox import Inbox
 from gateway.sftp.scp import ScpCommand, parse_command
 from gateway.sftp.scp_session import ScpSession
 
@@ -34,6 +35,50 @@ class SftpChannel(SSHServerChannel[bytes]):
 
     _conn: SftpConnection
     scp: ScpCommand | None = None
+
+    def accept(self, data: memoryview) -> bool:
+        """Take data that arrived; False when none may come now, or not so much."""
+        if self._recv_state != "open" or not 0 < len(data) <= self._recv_window:
+            return False
+        self._accept_data(data)  # type: ignore[arg-type]  # handed on as it is
+        return True
+
+    def widen(self, size: int) -> bool:
+        """Let ``size`` bytes more be sent; False when the channel takes no such word now."""
+        if self._recv_state not in {"open", "eof_pending", "eof"}:
+            return False
+        self._send_window += size
+        return True
+
+    def flush(self) -> None:
+        """Send what waited for the window to widen."""
+        self._flush_send_buf()
+
+    def send_parts(self, *parts: bytes) -> None:
+        """Send ``parts`` one after another, as ``write`` sends one."""
+        size = sum(map(len, parts))
+        short = self._send_state == "open" and not self._send_buf and size <= self._send_window
+        if short and self._conn.send_data(self, size, self._send_pktsize, parts):
+            self._send_window -= size
+        else:
+            self.write(b"".join(parts))
+
+    def _flush_send_buf(self) -> None:
+        """Send as much as the window allows, at once where the connection can."""
+        while self._send_buf and self._send_window:
+            data, datatype = self._send_buf[0]
+            size = min(len(data), self._send_window)
+            part = bytes(memoryview(data)[:size])
+            if datatype is not None or not self._conn.send_data(
+                self, size, self._send_pktsize, (part,)
+            ):
+                break
+            del data[:size]
+            if not data:
+                del self._send_buf[0]
+            self._send_buf_len -= size
+            self._send_window -= size
+        super()._flush_send_buf()
 
     def _process_pty_req_request(self, packet: SSHPacket) -> bool:
         return self._conn.refuse("pty")
@@ -68,9 +113,38 @@ class SftpChannel(SSHServerChannel[bytes]):
 class SftpChannelSession(SSHServerStreamSession[bytes]):
     """Starts the SFTP server, or a transfer by scp's own protocol, on a channel."""
 
+    _inbox: Inbox
+
     def __init__(self, connection: SftpConnection) -> None:
         super().__init__(None)
         self._connection = connection
+
+    def connection_made(self, chan: SSHChannel[bytes]) -> None:
+        """Take the channel, and what arrives on it packet by packet."""
+        super().connection_made(chan)
+        self._inbox = Inbox(
+            packet_limit_bytes=self._connection.service.settings.packet_limit_bytes,
+            limit_bytes=chan.get_recv_window(),
+            pause=chan.pause_reading,
+            resume=chan.resume_reading,
+        )
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        """Take what arrived; SFTP has no business with any stream but the first."""
+        if cast(SftpChannel, self._chan).scp is not None:
+            super().data_received(bytes(data), datatype)
+        elif datatype is None:
+            self._inbox.feed(data)
+
+    def eof_received(self) -> bool:
+        """Note that the client sends nothing more; replies may still go out."""
+        self._inbox.end()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the channel is gone, and what cut it off."""
+        self._inbox.end(exc)
+        super().connection_lost(exc)
 
     def subsystem_requested(self, subsystem: str) -> bool:
         """Return True: the channel lets only ``sftp`` through."""
@@ -113,4 +187,4 @@ class SftpChannelSession(SSHServerStreamSession[bytes]):
             service.monitor.clock,
             service.settings.read_limit_bytes,
         )
-        return FilesHandler(connection, files, reader, writer)
+        return FilesHandler(connection, files, self._inbox, reader, writer)

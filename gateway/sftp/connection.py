@@ -12,9 +12,9 @@ from typing import cast
 
 import asyncssh
 from asyncssh.connection import SSHServerConnectionOptions
-from asyncssh.constants import DEFAULT_LANG, MSG_IGNORE
+from asyncssh.constants import DEFAULT_LANG
 from asyncssh.misc import ChannelOpenError
-from asyncssh.packet import SSHPacketLogger, String
+from asyncssh.packet import String
 
 from auth.errors import CODE_REASONS, LoginRefusedError, SessionLimitError
 from gateway.errors import SealgateError
@@ -160,17 +160,6 @@ class SftpConnection(NegotiatedConnection):
     async def until_writable(self) -> None:
         """Wait until the client takes its replies again, or is gone."""
         await self._writable.wait()
-
-    def send_packet(
-        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
-    ) -> None:
-        """Send a packet, without the empty one that asyncssh puts in front.
-
-        It hides the CBC chaining value (RFC 4251 section 9.3.1); no CBC cipher is ever offered,
-        and encrypting it costs as much as a small reply.
-        """
-        if pkttype != MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
 
     # Log-in
 

@@ -8,7 +8,8 @@ nouns. All paths are bytes from the wire and resolve lexically from ``/``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import asyncssh
@@ -23,6 +24,7 @@ from gateway.sftp.attributes import (
     node_attributes,
     space_attributes,
 )
+from gateway.sftp.bulk import Job, Result, each_result
 from gateway.sftp.copying import CopyPlan
 from gateway.sftp.digests import DigestRequest, calculated
 from gateway.sftp.folders import EncodedName, OpenFolder
@@ -104,24 +106,35 @@ class VirtualFiles(asyncssh.SFTPServer):
 
     # Content
 
-    async def read(self, file_obj: object, offset: int, size: int) -> bytes:
-        """Return up to ``size`` bytes, at most the read limit; short only at the end of file."""
+    async def run(self, jobs: Sequence[Job]) -> list[Result]:
+        """Run jobs one after another among the transfers; return what each returns or raises."""
+        return await self._workers.door(each_result, jobs)
+
+    def read_job(self, file_obj: object, offset: int, size: int) -> Job:
+        """Return the job that reads as ``read`` does."""
         if isinstance(file_obj, Writing) and not file_obj.plan.read:
             raise asyncssh.SFTPPermissionDenied("The file is not open for reading.")
         if offset > OFFSET_LIMIT:
-            return b""
+            return bytes
         handle = cast(Reading | Writing, file_obj).handle
-        size = min(size, self._read_limit_bytes)
-        return await self._workers.door(handle.read_at, offset, size)
+        return partial(handle.read_at, offset, min(size, self._read_limit_bytes))
+
+    def write_job(self, file_obj: object, offset: int, data: bytes | memoryview) -> Job:
+        """Return the job that writes as ``write`` does."""
+        file = _writable(file_obj)
+        if file.plan.append:
+            return partial(file.handle.append, data)
+        _check_offset(offset + len(data))
+        return partial(file.handle.write_at, offset, data)
+
+    async def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes, at most the read limit; short only at the end of file."""
+        data = await self._workers.door(self.read_job(file_obj, offset, size))
+        return data or b""
 
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
         """Write at ``offset``, or at the end of a file that is open for appending."""
-        file = _writable(file_obj)
-        if file.plan.append:
-            await self._workers.door(file.handle.append, data)
-        else:
-            _check_offset(offset + len(data))
-            await self._workers.door(file.handle.write_at, offset, data)
+        await self._workers.door(self.write_job(file_obj, offset, data))
         return len(data)
 
     async def fsync(self, file_obj: object) -> None:

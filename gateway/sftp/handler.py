@@ -8,43 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
-import traceback
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 from asyncssh.constants import (
-    FXP_CLOSE,
-    FXP_EXTENDED_REPLY,
-    FXP_FSETSTAT,
-    FXP_FSTAT,
     FXP_INIT,
-    FXP_LSTAT,
-    FXP_MKDIR,
-    FXP_NAME,
-    FXP_OPEN,
-    FXP_OPENDIR,
     FXP_READ,
-    FXP_READDIR,
-    FXP_REALPATH,
-    FXP_REMOVE,
-    FXP_RENAME,
-    FXP_RMDIR,
-    FXP_SETSTAT,
-    FXP_STAT,
     FXP_WRITE,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
-from gateway.errors import InvalidPathError, SealgateError
+from gateway.errors import InvalidPathError
+from gateway.sftp.bulk import Bulk, Direction, Job, failing, read_request, write_request
 from gateway.sftp.copying import CopyRequest, RunningCopy, planned, request_in
 from gateway.sftp.digests import DigestReply, DigestRequest
+from gateway.sftp.errors import shown
 from gateway.sftp.files import VirtualFiles
 from gateway.sftp.folders import OpenFolder
-from gateway.status import sftp_code
+from gateway.sftp.inbox import Inbox, OversizeError
+from gateway.sftp.served import EXTENSIONS, RETURN_TYPES, SERVED
 
 if TYPE_CHECKING:
+    from gateway.sftp.channel import SftpChannel
     from gateway.sftp.connection import SftpConnection
 
 log = logging.getLogger(__name__)
@@ -52,65 +38,21 @@ log = logging.getLogger(__name__)
 VERSION = 3
 """The only version of the protocol that is spoken; who knows later ones is answered this one."""
 
-_SERVED: frozenset[int | bytes] = frozenset(
-    {
-        FXP_OPEN,
-        FXP_CLOSE,
-        FXP_READ,
-        FXP_WRITE,
-        FXP_LSTAT,
-        FXP_FSTAT,
-        FXP_SETSTAT,
-        FXP_FSETSTAT,
-        FXP_OPENDIR,
-        FXP_READDIR,
-        FXP_REMOVE,
-        FXP_MKDIR,
-        FXP_RMDIR,
-        FXP_REALPATH,
-        FXP_STAT,
-        FXP_RENAME,
-        b"posix-rename@openssh.com",
-        b"statvfs@openssh.com",
-        b"fstatvfs@openssh.com",
-        b"fsync@openssh.com",
-        b"lsetstat@openssh.com",
-        b"limits@openssh.com",
-        b"copy-data",
-        b"check-file",
-        b"check-file-handle",
-        b"check-file-name",
-        b"home-directory",
-        b"expand-path@openssh.com",
-    }
-)
-"""What is answered; an extension that a later asyncssh brings stays off until it is listed."""
+_BULK = {FXP_READ: Direction.READ, FXP_WRITE: Direction.WRITE}
 
 
 def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
-    """Return the method named ``step`` raising nothing but what may be shown to a client.
-
-    The stock handler sends the text of any exception it does not know, which could tell a client
-    about paths, keys or queries.
-    """
+    """Return the method named ``step`` raising nothing but what may be shown to a client."""
 
     async def guarded(self: FilesHandler, packet: SSHPacket) -> object:
         try:
             return await getattr(self, step)(packet)
-        except (asyncssh.SFTPError, PacketDecodeError):
-            raise
-        except SealgateError as error:
+        except Exception as error:
             if isinstance(error, InvalidPathError):
                 # No node can have the name, so that the door was never asked.
                 what = f"{step.removeprefix('_process_').removeprefix('_answer_')}: bad name"
                 await self._connection.record_refusal(what)
-            raise asyncssh.SFTPError(sftp_code(error), str(error)) from error
-        except Exception as error:
-            # Neither the reply nor the log carries the text: it may hold a file name.
-            request = secrets.token_hex(4)
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s failed with %s at\n%s", request, type(error).__name__, where)
-            raise asyncssh.SFTPFailure(f"Internal error; tell support: {request}.") from error
+            raise shown(error) from error
 
     return guarded
 
@@ -118,41 +60,22 @@ def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
 class FilesHandler(SFTPServerHandler):
     """The server's side of one ``sftp`` channel."""
 
-    # Not announced: links, and the stock server's ranges@asyncssh.com, which asks a file object
-    # for a descriptor of the host.
-    _extensions: list[tuple[bytes, bytes]] = [  # noqa: RUF012  the library's own shape
-        (b"posix-rename@openssh.com", b"1"),
-        (b"statvfs@openssh.com", b"2"),
-        (b"fstatvfs@openssh.com", b"2"),
-        (b"fsync@openssh.com", b"1"),
-        (b"lsetstat@openssh.com", b"1"),
-        (b"limits@openssh.com", b"1"),
-        (b"copy-data", b"1"),
-        (b"check-file", b"1"),
-        (b"check-file-handle", b"1"),
-        (b"check-file-name", b"1"),
-        (b"home-directory", b"1"),
-        (b"expand-path@openssh.com", b"1"),
-    ]
-    _return_types: dict[object, int] = {  # noqa: RUF012  the library's own shape
-        **SFTPServerHandler._return_types,  # noqa: SLF001
-        b"check-file": FXP_EXTENDED_REPLY,
-        b"check-file-handle": FXP_EXTENDED_REPLY,
-        b"check-file-name": FXP_EXTENDED_REPLY,
-        b"home-directory": FXP_NAME,
-        b"expand-path@openssh.com": FXP_NAME,
-    }
+    _extensions = EXTENSIONS
+    _return_types = RETURN_TYPES
 
     def __init__(
         self,
         connection: SftpConnection,
         files: VirtualFiles,
+        inbox: Inbox,
         reader: asyncssh.SSHReader[bytes],
         writer: asyncssh.SSHWriter[bytes],
     ) -> None:
         super().__init__(files, reader, writer, sftp_version=VERSION)
         self._connection = connection
         self._files = files
+        self._inbox = inbox
+        self._bulk = Bulk(files.run, self._send_parts, self._sent)
         self._settings = connection.service.settings
         self._copy: RunningCopy | None = None
         self._begun = False
@@ -183,6 +106,9 @@ class FilesHandler(SFTPServerHandler):
             await self._give_up()
 
     async def _cleanup(self, exc: Exception | None) -> None:
+        # What came before the end is done and answered, if anybody still listens.
+        with contextlib.suppress(OSError, asyncssh.Error):
+            await self._bulk.finish()
         await self._give_up()
         # The stock handler sends no exit status, which scp takes for a failure.
         self._files.channel.exit(0 if exc is None else 1)
@@ -192,6 +118,7 @@ class FilesHandler(SFTPServerHandler):
         """Abort every open file: only an SSH_FXP_CLOSE commits, never an end of the wire."""
         if self._copy is not None:
             await self._copy.stop()
+        await self._bulk.settle()
         while self._file_handles:
             _, file = self._file_handles.popitem()
             try:
@@ -200,17 +127,22 @@ class FilesHandler(SFTPServerHandler):
                 log.error("giving up an open file failed with %s", type(error).__name__)
         self._folders.clear()
 
+    def log_sent_packet(self, *_: object) -> None:
+        """Log nothing: what is sent is patients' data."""
+
+    def log_received_packet(self, *_: object) -> None:
+        """Log nothing: what is received is patients' data."""
+
     async def recv_packet(self) -> SSHPacket:
         """Return the next packet; ends the channel when it is longer than one may be.
 
         So does a first one that asks for a version before 3, which the library would agree to and
         then not know.
         """
-        assert self._reader is not None
-        size = int.from_bytes(await self._reader.readexactly(4), "big")
-        if size > self._settings.packet_limit_bytes:
-            raise asyncssh.SFTPBadMessage("The packet is longer than this server takes.")
-        body = await self._reader.readexactly(size)
+        try:
+            body = await self._inbox.get()
+        except OversizeError:
+            raise asyncssh.SFTPBadMessage("The packet is longer than this server takes.") from None
         if not self._begun and body[:1] == bytes([FXP_INIT]):
             self._begun = True
             if int.from_bytes(body[1:5], "big") < VERSION:
@@ -221,6 +153,13 @@ class FilesHandler(SFTPServerHandler):
         """Answer a request; one to copy is answered beside those that follow it."""
         if self._copy is not None and self._copy.precedes(pkttype, packet):
             await self._copy.wait()
+        direction = _BULK.get(pkttype)
+        if direction is not None:
+            job = self._job(direction, packet)
+            await self._bulk.take(direction, pktid, job, more=self._inbox.ready)
+            self._connection.request_answered()
+            return
+        await self._bulk.finish()
         request = request_in(pkttype, packet)
         if request is None:
             await self._answer(pkttype, pktid, packet)
@@ -242,11 +181,38 @@ class FilesHandler(SFTPServerHandler):
 
     async def _answer(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         await super()._process_packet(pkttype, pktid, packet)
-        # The stock handler reads on while replies pile up for a client that takes none.
+        await self._sent()
+        self._connection.request_answered()
+
+    def _send_parts(self, *parts: bytes) -> None:
+        if self._writer is not None and not self._writer.channel.is_closing():
+            cast("SftpChannel", self._files.channel).send_parts(*parts)
+
+    async def _sent(self) -> None:
+        """Wait until the client takes its replies.
+
+        The stock handler reads on while they pile up for a client that takes none.
+        """
         if self._writer is not None:
             await self._writer.drain()
             await self._connection.until_writable()
-        self._connection.request_answered()
+
+    def _job(self, direction: Direction, packet: SSHPacket) -> Job:
+        """Return what is to be done for a packet; a job that only fails, if nothing can be."""
+        try:
+            if direction is Direction.READ:
+                handle, offset, size = read_request(packet)
+                return self._files.read_job(self._open_file(handle), offset, size)
+            handle, offset, data = write_request(packet)
+            return self._files.write_job(self._open_file(handle), offset, data)
+        except (asyncssh.SFTPError, PacketDecodeError) as error:
+            return failing(error)
+
+    def _open_file(self, handle: bytes) -> object:
+        file = self._file_handles.get(handle)
+        if file is None:
+            raise asyncssh.SFTPInvalidHandle("Not an open file.")
+        return file
 
     async def _require_free_handle(self) -> None:
         """Raise SFTPFailure when nothing more may be opened; the first one in a row is recorded."""
@@ -298,18 +264,6 @@ class FilesHandler(SFTPServerHandler):
         elif self._folders.pop(handle, None) is None:
             raise asyncssh.SFTPInvalidHandle("Not an open handle.")
         self._cap_recorded = False
-
-    async def _process_write(self, packet: SSHPacket) -> int:
-        """Write as many bytes as the packet says, whatever comes behind them.
-
-        rclone 1.60 ends an upload with a packet that carries the rest of its buffer along, which
-        OpenSSH's server does not look at (tests/e2e/test_machines.py uploads by it).
-        """
-        handle, offset, data = packet.get_string(), packet.get_uint64(), packet.get_string()
-        file = self._file_handles.get(handle)
-        if file is None:
-            raise asyncssh.SFTPInvalidHandle("Not an open file.")
-        return await self._files.write(file, offset, data)
 
     async def _process_limits(self, packet: SSHPacket) -> SFTPLimits:
         packet.check_end()
@@ -367,7 +321,7 @@ class FilesHandler(SFTPServerHandler):
     _packet_handlers: dict[int | bytes, Any] = {
         request: _guarded(step.__name__)
         for request, step in SFTPServerHandler._packet_handlers.items()  # noqa: SLF001
-        if request in _SERVED and step is not None
+        if request in SERVED and step is not None
     } | {
         request: _guarded(step)
         for request, step in (

@@ -1,7 +1,8 @@
 """What one SSH connection agrees on: offered by address, noted, and kept to after the log-in.
 
 Overrides the parts of asyncssh's connection that negotiate (pinned by
-``tests/sftp/test_stock.py``). No log-in and no file operation lives here. Imports the algorithms.
+``tests/sftp/test_stock.py``). No log-in and no file operation lives here. Imports the algorithms
+and the connection's packets.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from gateway.model import Clock, Principal
 from gateway.sftp.algorithms import Algorithms, ListenerAlgorithms, Offer, Ruling, available
+from gateway.sftp.transport import PacketTransport
 
 HOLD_BACK_S = 1.0
 """How long a client is waited for that may need weaker algorithms, before it is told of them."""
@@ -51,7 +53,7 @@ def _encoded(names: Sequence[str]) -> list[bytes]:
     return [name.encode("ascii") for name in names]
 
 
-class NegotiatedConnection(SSHServerConnection):
+class NegotiatedConnection(PacketTransport):
     """A connection that offers what its address may have, and remembers what was used."""
 
     def __init__(

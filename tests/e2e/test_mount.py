@@ -73,12 +73,12 @@ def test_an_archive_is_unpacked(mounted: Path, tmp_path: Path) -> None:
     for path in [tmp_path / "tree", *(tmp_path / "tree").rglob("*")]:
         os.utime(path, (when_s, when_s))
     subprocess.run(["tar", "-cf", archive, "-C", tmp_path, "tree"], check=True, timeout=60)
-    unpack = ["tar", "-xf", archive, "-C", mounted, "--no-same-owner"]
+    unpack: list[str | Path] = ["tar", "-xf", archive, "-C", mounted, "--no-same-owner"]
     subprocess.run(unpack, check=True, timeout=60)
     for name, content in files.items():
         assert (mounted / "tree" / name).read_bytes() == content, name
         assert (mounted / "tree" / name).stat().st_mtime == when_s, name
-    compare = ["tar", "-df", archive, "-C", mounted]
+    compare: list[str | Path] = ["tar", "-df", archive, "-C", mounted]
     said = subprocess.run(compare, capture_output=True, check=False, timeout=60).stdout.decode()
     # The tree has no owners and no modes of its own.
     assert [

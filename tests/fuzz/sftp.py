@@ -7,6 +7,7 @@ sends before the key exchange is over; both over a wire in memory, in front of t
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from gateway.model import Attempt, Client, Wire
 from gateway.sftp.connection import SftpConnection
 from gateway.sftp.files import VirtualFiles
 from gateway.sftp.handler import FilesHandler
+from gateway.sftp.inbox import Inbox
 from gateway.sftp.server import _options
 from gateway.sftp.service import Service
 from gateway.sftp.settings import SftpSettings
@@ -83,6 +85,9 @@ class _Writer:
     def write(self, data: bytes) -> None:
         self.sent += data
 
+    def send_parts(self, *parts: bytes) -> None:
+        self.sent += b"".join(parts)
+
     async def drain(self) -> None:
         """Return at once: memory takes everything."""
 
@@ -136,15 +141,22 @@ async def _served(data: bytes, monitor: FakeMonitor) -> bytes:
         monitor.clock,
         SETTINGS.read_limit_bytes,
     )
+    inbox = Inbox(
+        packet_limit_bytes=SETTINGS.packet_limit_bytes,
+        limit_bytes=sys.maxsize,
+        pause=lambda: None,
+        resume=lambda: None,
+    )
     connection = _Connection(service)
     connection.handler = FilesHandler(
         cast(SftpConnection, connection),
         files,
+        inbox,
         cast("asyncssh.SSHReader[bytes]", reader),
         cast("asyncssh.SSHWriter[bytes]", writer),
     )
-    reader.feed_data(data)
-    reader.feed_eof()
+    inbox.feed(data)
+    inbox.end()
     try:
         await connection.handler.run()
     finally:

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest revision; a test compares it with what Alembic finds."""

@@ -1,0 +1,256 @@
+# ruff: noqa: ARG002  the methods keep the library's signatures
+"""SSH packets under AES-GCM on their way in and out, many at a time and with few copies.
+
+A subclass of asyncssh's connection (pinned by ``tests/sftp/test_stock.py``): the library opens and
+seals one packet at a time and copies each of them five to nine times. What is not channel data in
+its plain form is left to it, packet by packet, so that its rules stay the only ones. No log-in and
+no SFTP lives here. Imports asyncssh, and ``cryptography`` for the packets' cipher (RFC 5647).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from asyncssh.connection import SSHServerConnection
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE
+from asyncssh.encryption import Encryption, GCMEncryption
+from asyncssh.packet import SSHPacketLogger
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+if TYPE_CHECKING:
+    from asyncssh.channel import SSHChannel
+
+TAG_BYTES = 16
+BLOCK_BYTES = 16
+
+# RFC 4253 section 6: the length in clear, then what it counts; RFC 4254 section 5.2.
+_LENGTH = struct.Struct(">I")
+_DATA_HEAD = struct.Struct(">BBII")
+_PADDING_MIN_BYTES = 4
+_SEQUENCE_MASK = 0xFFFFFFFF
+_COUNT_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+class PacketCipher(Encryption):
+    """One direction's AES-GCM: the library's own makes a new cipher object for each packet."""
+
+    def __init__(self, stock: GCMEncryption) -> None:
+        """Take over where ``stock`` stands."""
+        cipher = stock._cipher  # noqa: SLF001
+        self._aead = AESGCM(cipher._key)  # noqa: SLF001
+        self._fixed = cipher._iv[:4]  # noqa: SLF001
+        self._count = int.from_bytes(cipher._iv[4:], "big")  # noqa: SLF001
+
+    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
+        """Return the sealed packet with its header and tag, and no further MAC."""
+        sealed = self._aead.encrypt(self._nonce(), packet, header)
+        self._advance()
+        return header + sealed, b""
+
+    def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
+        """Return the first block as it is, and the length, which is sent in clear."""
+        return first_block, first_block[:header_len]
+
+    def decrypt_packet(
+        self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes
+    ) -> bytes | None:
+        """Return the packet's plaintext; None when its tag is wrong."""
+        try:
+            plain = self._aead.decrypt(
+                self._nonce(), first[header_len:] + rest + mac, first[:header_len]
+            )
+        except InvalidTag:
+            return None
+        self._advance()
+        return plain
+
+    def peek(self, packet: memoryview) -> bytes | None:
+        """Return the plaintext of a whole sealed packet, and do not go on to the next one."""
+        try:
+            return self._aead.decrypt(self._nonce(), packet[4:], packet[:4])
+        except InvalidTag:
+            return None
+
+    def accept(self) -> None:
+        """Go on to the next packet after ``peek``."""
+        self._advance()
+
+    def seal_into(self, header: memoryview, plain: memoryview, sealed: memoryview) -> None:
+        """Seal ``plain`` with its tag into ``sealed``; go on to the next packet."""
+        self._aead.encrypt_into(self._nonce(), plain, header, sealed)
+        self._advance()
+
+    def _nonce(self) -> bytes:
+        return self._fixed + self._count.to_bytes(8, "big")
+
+    def _advance(self) -> None:
+        self._count = (self._count + 1) & _COUNT_MASK
+
+
+class DataChannel(Protocol):
+    """A channel that takes data past the library's packet parser."""
+
+    def accept(self, data: memoryview) -> bool:
+        """Take data; False: it may not come now, and the library says what is wrong."""
+
+    def widen(self, size: int) -> bool:
+        """Let ``size`` bytes more be sent, with the next ``flush``; False as for ``accept``."""
+
+    def flush(self) -> None:
+        """Send what waits for the window to widen."""
+
+
+class PacketTransport(SSHServerConnection):
+    """An SSH connection whose channel data takes the short way while AES-GCM is in force."""
+
+    _scratch = memoryview(b"")
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        """Exchange keys, and seal with one cipher object a key."""
+        super().send_newkeys(k, h)
+        if isinstance(self._send_encryption, GCMEncryption):
+            self._send_encryption = PacketCipher(self._send_encryption)
+        if isinstance(self._next_recv_encryption, GCMEncryption):
+            self._next_recv_encryption = PacketCipher(self._next_recv_encryption)
+
+    def send_packet(
+        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
+    ) -> None:
+        """Send a packet, without the empty one that asyncssh puts in front.
+
+        It hides the CBC chaining value (RFC 4251 section 9.3.1); no CBC cipher is ever offered,
+        and encrypting it costs as much as a small reply.
+        """
+        if pkttype != MSG_IGNORE:
+            super().send_packet(pkttype, *args, handler=handler)
+
+    # In
+
+    def _recv_pkthdr(self) -> bool:
+        """Take the channel data that has arrived; leave the first packet of another kind."""
+        cipher = self._recv_encryption
+        if isinstance(cipher, PacketCipher) and self._auth_complete and not self._decompressor:
+            whole = self._take_data(cipher)
+            if not whole:
+                return False
+        return super()._recv_pkthdr()
+
+    def _take_data(self, cipher: PacketCipher) -> bool:
+        """Take the packets of the short way; return whether one of another kind is here whole."""
+        view, at, whole = memoryview(self._inpbuf), 0, False
+        widened: set[DataChannel] = set()
+        while len(view) - at >= BLOCK_BYTES and self._transport is not None:
+            (length,) = _LENGTH.unpack_from(view, at)
+            end = at + 4 + length + TAG_BYTES
+            whole = length > self._max_recv_pktlen or end <= len(view)
+            if not whole or not self._take_packet(cipher, view[at:end], widened):
+                break
+            at, whole = end, False
+        if at:
+            self._inpbuf = self._inpbuf[at:]
+        for channel in widened:
+            channel.flush()
+        return whole
+
+    def _take_packet(
+        self, cipher: PacketCipher, packet: memoryview, widened: set[DataChannel]
+    ) -> bool:
+        """Take one packet if it is sound, and data for an open channel or more room for its own."""
+        plain = cipher.peek(packet)
+        if plain is None or len(plain) < _DATA_HEAD.size:
+            return False
+        padding, kind, number, size = _DATA_HEAD.unpack_from(plain)
+        channel = cast(DataChannel | None, self._channels.get(number))
+        end = len(plain) - padding
+        if channel is None or padding < _PADDING_MIN_BYTES:
+            return False
+        if kind == MSG_CHANNEL_DATA:
+            data = memoryview(plain)[_DATA_HEAD.size : end]
+            taken = len(data) == size and channel.accept(data)
+        elif kind == MSG_CHANNEL_WINDOW_ADJUST and end == _DATA_HEAD.size:
+            taken = channel.widen(size)
+            widened.add(channel)
+        else:
+            taken = False
+        if taken:
+            cipher.accept()
+            self._recv_seq = (self._recv_seq + 1) & _SEQUENCE_MASK
+            self._auth_final = True
+        return taken
+
+    # Out
+
+    def send_data(
+        self, channel: SSHChannel[bytes], size: int, limit: int, parts: Sequence[bytes]
+    ) -> bool:
+        """Send ``parts``, ``size`` bytes in all, in packets of up to ``limit``; False: not now.
+
+        All of it goes to the socket in one call. During a key exchange, or where one is due, the
+        library sends, which knows what must wait.
+        """
+        cipher = self._send_encryption
+        if (
+            not isinstance(cipher, PacketCipher)
+            or self._compressor
+            or not (self._kex_complete and self._auth_complete)
+            or self._rekey_is_due(size)
+            or self._transport is None
+        ):
+            return False
+        number = channel._send_chan  # noqa: SLF001
+        count = -(-size // limit)
+        sealed = memoryview(bytearray(size + count * (_DATA_HEAD.size + 3 * BLOCK_BYTES + 4)))
+        if len(self._scratch) < limit + 3 * BLOCK_BYTES:
+            self._scratch = memoryview(bytearray(limit + 3 * BLOCK_BYTES))
+        # Asked for once: the kernel's random bytes cost more than a small packet's sealing.
+        plain, noise, source, at = self._scratch, os.urandom(2 * BLOCK_BYTES), _Parts(parts), 0
+        for left in range(size, 0, -limit):
+            piece = min(limit, left)
+            end = _DATA_HEAD.size + piece
+            padding = -end % BLOCK_BYTES
+            if padding < _PADDING_MIN_BYTES:
+                padding += BLOCK_BYTES
+            length = end + padding
+            _DATA_HEAD.pack_into(plain, 0, padding, MSG_CHANNEL_DATA, number, piece)
+            source.copy_into(plain[_DATA_HEAD.size : end])
+            plain[end:length] = noise[:padding]
+            _LENGTH.pack_into(sealed, at, length)
+            body, at = at + 4, at + 4 + length + TAG_BYTES
+            cipher.seal_into(sealed[body - 4 : body], plain[:length], sealed[body:at])
+            self._rekey_bytes_sent += length
+        self._send_seq = (self._send_seq + count) & _SEQUENCE_MASK
+        self._transport.write(sealed[:at])
+        return True
+
+    def _rekey_is_due(self, size: int) -> bool:
+        if self._rekey_seconds and time.monotonic() >= self._rekey_time:
+            return True
+        return self._rekey_bytes_sent + size >= self._rekey_bytes
+
+
+class _Parts:
+    """Several pieces of bytes, read one after another."""
+
+    __slots__ = ("_at", "_index", "_parts")
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._parts = [memoryview(part) for part in parts]
+        self._index = 0
+        self._at = 0
+
+    def copy_into(self, room: memoryview) -> None:
+        """Fill ``room`` with what comes next."""
+        filled = 0
+        while filled < len(room):
+            part = self._parts[self._index]
+            piece = part[self._at : self._at + len(room) - filled]
+            room[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            self._at += len(piece)
+            if self._at == len(part):
+                self._index, self._at = self._index + 1, 0

@@ -1,0 +1,220 @@
+"""The short way of channel data: the same bytes as the library's, and no rule left out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from asyncssh.encryption import GCMEncryption
+
+from gateway.sftp.algorithms import ListenerAlgorithms
+from gateway.sftp.transport import PacketCipher, PacketTransport
+from tests.sftp.conftest import ORDINARY, Listener
+from tests.sftp.test_openssh import _arguments, _run
+
+KEY, IV = bytes(range(32)), bytes(range(100, 112))
+
+
+def _stock() -> GCMEncryption:
+    return GCMEncryption.new("aes256-gcm", KEY, IV)
+
+
+@pytest.mark.parametrize("iv", [IV, IV[:4] + b"\xff" * 8])
+def test_packets_are_sealed_as_the_library_seals_them(iv: bytes) -> None:
+    """One cipher object a key gives the same packets, past the end of the counter too."""
+    stock = GCMEncryption.new("aes256-gcm", KEY, iv)
+    ours = PacketCipher(GCMEncryption.new("aes256-gcm", KEY, iv))
+    other = PacketCipher(GCMEncryption.new("aes256-gcm", KEY, iv))
+    reader = PacketCipher(GCMEncryption.new("aes256-gcm", KEY, iv))
+    for number in range(5):
+        plain = os.urandom(16 + 32 * number)
+        header = len(plain).to_bytes(4, "big")
+        expected = b"".join(stock.encrypt_packet(number, header, plain))
+        assert b"".join(ours.encrypt_packet(number, header, plain)) == expected
+        room = bytearray(len(plain) + 16)
+        other.seal_into(memoryview(header), memoryview(plain), memoryview(room))
+        assert header + room == expected
+        assert reader.peek(memoryview(expected)) == plain
+        reader.accept()
+
+
+def test_a_peek_does_not_go_on() -> None:
+    """What the short way does not take, the library opens."""
+    header = (16).to_bytes(4, "big")
+    sealed = b"".join(_stock().encrypt_packet(0, header, bytes(16)))
+    cipher = PacketCipher(_stock())
+    assert cipher.peek(memoryview(sealed)) == bytes(16)
+    assert cipher.decrypt_packet(0, sealed[:16], sealed[16:-16], 4, sealed[-16:]) == bytes(16)
+    assert cipher.decrypt_packet(1, sealed[:16], sealed[16:-16], 4, sealed[-16:]) is None
+
+
+def test_a_damaged_packet_opens_neither_way() -> None:
+    """Each byte is covered by the tag, the length too."""
+    header = (16).to_bytes(4, "big")
+    sealed = b"".join(_stock().encrypt_packet(0, header, bytes(16)))
+    for position in range(len(sealed)):
+        bad = bytes(each ^ (at == position) for at, each in enumerate(sealed))
+        cipher = PacketCipher(_stock())
+        assert cipher.peek(memoryview(bad)) is None
+        assert cipher.decrypt_packet(0, bad[:16], bad[16:-16], 4, bad[-16:]) is None
+
+
+async def _cut_off(listener: Listener, spoil: Callable[[Any, Any], None]) -> None:
+    """Return when the server has hung up on a logged-in client that does what ``spoil`` does."""
+    async with await listener.connect() as conn, conn.start_sftp_client() as sftp:
+        await sftp.listdir("/share")
+        handler: Any = sftp._handler
+        spoil(conn, handler._writer.channel)
+        await asyncio.wait_for(conn.wait_closed(), 30)
+
+
+def _wrong_length(conn: Any, channel: Any) -> None:
+    conn.send_packet(94, struct.pack(">II", channel._send_chan, 5), b"1234")
+
+
+def _trailing(conn: Any, channel: Any) -> None:
+    conn.send_packet(94, struct.pack(">II", channel._send_chan, 3), b"1234")
+
+
+def _unknown_channel(conn: Any, _channel: Any) -> None:
+    conn.send_packet(94, struct.pack(">II", 4711, 4), b"1234")
+
+
+def _after_eof(conn: Any, channel: Any) -> None:
+    conn.send_packet(96, struct.pack(">I", channel._send_chan))
+    conn.send_packet(94, struct.pack(">II", channel._send_chan, 4), b"1234")
+
+
+@pytest.mark.parametrize("spoil", [_wrong_length, _trailing, _unknown_channel, _after_eof])
+def test_data_that_breaks_a_rule_ends_the_connection(
+    listener: Listener, spoil: Callable[[Any, Any], None]
+) -> None:
+    """The short way takes sound data alone; the library judges the rest as ever."""
+    asyncio.run(_cut_off(listener, spoil))
+
+
+@pytest.mark.parametrize("rekey", ["1M", "300K", "default 1s"])
+def test_keys_change_in_the_middle_of_transfers(
+    listener: Listener, tmp_path: Path, rekey: str
+) -> None:
+    """Nothing is lost, doubled or sealed under the wrong key while OpenSSH changes keys."""
+    content = os.urandom(6_000_003)
+    (tmp_path / "up").write_bytes(content)
+    batch = tmp_path / "batch"
+    batch.write_text("put up /share/a\nget /share/a down\n")
+    options = [f"-oRekeyLimit={rekey}", *_arguments(listener, tmp_path, "publickey")]
+    done = _run(["sftp", "-q", "-b", str(batch), *options, "alice@127.0.0.1"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert listener.monitor.content("/share/a") == content
+    assert (tmp_path / "down").read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [1, 4096, 32_000, 262_144])
+def test_requests_of_any_size_bring_the_same_bytes(
+    listener: Listener, tmp_path: Path, size: int
+) -> None:
+    """One packet of SSH may hold many requests, and one request may need many packets."""
+    content = os.urandom(400 if size == 1 else 1_500_001)
+    (tmp_path / "up").write_bytes(content)
+    batch = tmp_path / "batch"
+    batch.write_text("put up /share/a\nget /share/a down\n")
+    options = ["-B", str(min(size, 261_120)), *_arguments(listener, tmp_path, "publickey")]
+    done = _run(["sftp", "-q", "-b", str(batch), *options, "alice@127.0.0.1"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "down").read_bytes() == content
+
+
+def test_without_gcm_the_library_moves_the_packets(start: Callable[..., Listener]) -> None:
+    """A legacy listener serves CTR: same content, the long way."""
+    legacy = ListenerAlgorithms(legacy_ends_us=1 << 62)
+    listener = start(replace(ORDINARY, algorithms=legacy))
+    content = os.urandom(500_001)
+
+    async def go() -> None:
+        async with (
+            await listener.connect(encryption_algs=["aes256-ctr"]) as conn,
+            conn.start_sftp_client() as sftp,
+        ):
+            async with sftp.open("/share/a", "wb") as file:
+                await file.write(content)
+            async with sftp.open("/share/a", "rb") as file:
+                data: Any = await file.read()
+                assert data == content
+
+    asyncio.run(go())
+
+
+def test_replies_keep_the_order_of_mixed_requests(listener: Listener) -> None:
+    """Reads and writes that are sent without waiting see each other in the order sent."""
+
+    async def go() -> None:
+        async with await listener.connect() as conn, conn.start_sftp_client() as sftp:
+            handler = sftp._handler
+            assert handler is not None
+            flags = asyncssh.FXF_READ | asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
+            handle = await handler.open(b"/share/a", flags, asyncssh.SFTPAttrs())
+            sent: list[asyncio.Future[Any]] = []
+            for round_ in range(30):
+                data = bytes([round_]) * 1000
+                sent.append(asyncio.ensure_future(handler.write(handle, 0, data)))
+                sent.append(asyncio.ensure_future(handler.read(handle, 0, 1000)))
+                sent.append(asyncio.ensure_future(handler.read(handle, 5000, 10)))
+            answers: list[Any] = await asyncio.gather(*sent, return_exceptions=True)
+            for round_ in range(30):
+                written, read, beyond = answers[3 * round_ : 3 * round_ + 3]
+                assert not isinstance(written, Exception)
+                assert read[0] == bytes([round_]) * 1000
+                assert isinstance(beyond, asyncssh.SFTPEOFError)
+            await handler.close(handle)
+
+    asyncio.run(go())
+
+
+def test_a_failure_among_pipelined_requests_is_its_own(listener: Listener) -> None:
+    """One bad handle spoils neither the requests before it nor those after it."""
+    listener.monitor.put("/share/a", bytes(range(100)))
+
+    async def go() -> None:
+        async with await listener.connect() as conn, conn.start_sftp_client() as sftp:
+            handler = sftp._handler
+            assert handler is not None
+            handle = await handler.open(b"/share/a", asyncssh.FXF_READ, asyncssh.SFTPAttrs())
+            handles = [handle, b"none", handle, handle, b"", handle]
+            sent = [asyncio.ensure_future(handler.read(each, 0, 10)) for each in handles]
+            answers: list[Any] = await asyncio.gather(*sent, return_exceptions=True)
+            for each, answer in zip(handles, answers, strict=True):
+                if each == handle:
+                    assert answer[0] == bytes(range(10))
+                else:
+                    assert isinstance(answer, asyncssh.SFTPError)
+
+    asyncio.run(go())
+
+
+def test_the_library_still_has_what_the_short_way_leans_on() -> None:
+    """A renamed private attribute would turn the short way off, or worse."""
+    connection = asyncssh.connection.SSHServerConnection
+    for name in ("_recv_pkthdr", "send_newkeys", "send_packet", "_recv_data"):
+        assert callable(getattr(connection, name))
+    cipher = _stock()._cipher
+    assert (cipher._key, cipher._iv) == (KEY, IV)
+    source = Path(asyncssh.connection.__file__).read_text("utf-8")
+    for name in (
+        "self._recv_handler = self._recv_pkthdr",
+        "self._next_recv_encryption = next_enc_cs",
+        "self._send_encryption = next_enc_sc",
+        "self._rekey_bytes_sent += pktlen",
+        "self._send_seq = (seq + 1) & 0xffffffff",
+        "self._recv_seq = (seq + 1) & 0xffffffff",
+        "if self._pktlen > self._max_recv_pktlen:",
+        "self._inpbuf += data",
+    ):
+        assert name in source, name
+    assert issubclass(PacketTransport, connection)
