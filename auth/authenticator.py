@@ -16,7 +16,8 @@ from auth.chain import Chain
 from auth.directory import Account, Directory
 from auth.errors import CODE_REASONS, LoginRefusedError, SessionLimitError
 from auth.lease import Leases
-from auth.policy import Limits, Policy, Situation, groups_of, limits, ssh_keys
+from auth.limits import Limits, limits, ssh_keys
+from auth.policy import Policy, Situation, groups_of
 from auth.session import Binding, Sessions
 from auth.ssh_key import (
     USER_NOT_VERIFIED,

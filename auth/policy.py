@@ -16,7 +16,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 
 from auth.chain import OF_PEOPLE, Chain
-from auth.directory import fold
 from auth.hours import Hours
 from auth.pattern import Pattern
 from auth.ssh_key import Authority
@@ -130,23 +129,6 @@ class Decision:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a new session is held to. ``groups`` are the principal's groups that apply now.
-
-    ``key_only``: a service account, which comes in by an SSH key and by nothing else. ``logins``
-    are the ways in over SFTP that all groups accept.
-    """
-
-    idle_timeout_s: int
-    session_timeout_s: int
-    second_factor: bool
-    key_only: bool
-    groups: tuple[str, ...]
-    logins: frozenset[Chain]
-    max_sessions: int
-
-
 class Clause(NamedTuple):
     """One place of the policy that covers some path: a grant, or a path rule inside it."""
 
@@ -242,72 +224,6 @@ def rules_below(policy: Policy, principal: Principal, path: VirtualPath) -> bool
     )
 
 
-def limits(policy: Policy, principal: Principal, situation: Situation) -> Limits | Decision:
-    """Return what a session of ``principal`` is held to, or the denial that keeps it from opening.
-
-    One group must apply now. The limits are the strictest of all the principal's groups, because
-    one that does not apply yet may come to apply while the session lives.
-    """
-    groups = groups_of(policy, principal)
-    admitted = _admission(groups, situation)
-    if not admitted.allowed:
-        return admitted
-    # A service account that is also a person's is treated as a person.
-    of_people = [group.logins for group in groups if group.second_factor]
-    second_factor = bool(of_people)
-    return Limits(
-        idle_timeout_s=min(group.idle_timeout_s for group in groups),
-        session_timeout_s=min(group.session_timeout_s for group in groups),
-        second_factor=second_factor,
-        key_only=not second_factor,
-        groups=tuple(group.name for group in groups if not obstacle(group, situation)),
-        logins=frozenset(Chain).intersection(*of_people or [frozenset({Chain.KEY})]),
-        max_sessions=min(group.max_sessions for group in groups),
-    )
-
-
-def lock_timeout_s(policy: Policy, principal: Principal) -> int:
-    """Return the longest that a lock of ``principal`` lives without a refresh, in seconds.
-
-    The strictest of all its groups; 0 for whom no group knows.
-    """
-    return min((group.lock_timeout_s for group in groups_of(policy, principal)), default=0)
-
-
-def decide_scp(policy: Policy, principal: Principal, situation: Situation) -> Decision:
-    """Return whether ``principal`` may use scp's own protocol, ``scp -O``.
-
-    Some group that applies now must allow it, and none may refuse it, whether it applies or not.
-    """
-    groups = groups_of(policy, principal)
-    for group in groups:
-        if group.scp is False:
-            return Decision(allowed=False, rule=f"groups.{group.name}.scp")
-    held_up = ""
-    for group in groups:
-        if group.scp:
-            why_not = obstacle(group, situation)
-            if not why_not:
-                return Decision(allowed=True, rule=f"groups.{group.name}.scp")
-            held_up = held_up or why_not
-    return Decision(allowed=False, rule=held_up or DEFAULT_DENY)
-
-
-def ssh_keys(
-    policy: Policy, principal: Principal, situation: Situation | None = None
-) -> tuple[str, ...]:
-    """Return the key lines that groups list for ``principal``; with a situation, that apply now."""
-    name = fold(principal.name)
-    return tuple(
-        line
-        for group in groups_of(policy, principal)
-        if situation is None or not obstacle(group, situation)
-        for listed, lines in group.ssh_keys
-        if listed == name
-        for line in lines
-    )
-
-
 def groups_of(policy: Policy, principal: Principal) -> tuple[Group, ...]:
     """Return the groups that ``principal`` belongs to, in order of name."""
     return tuple(
@@ -371,10 +287,10 @@ def _decide_root(
 ) -> Decision:
     if action is not Action.LIST:
         return Decision(allowed=False, rule=ROOT_RULE)
-    return _admission(groups_of(policy, principal), situation)
+    return admission(groups_of(policy, principal), situation)
 
 
-def _admission(groups: tuple[Group, ...], situation: Situation) -> Decision:
+def admission(groups: tuple[Group, ...], situation: Situation) -> Decision:
     """Return whether any group lets the principal in now, else why the first one does not."""
     if not groups:
         return Decision(allowed=False, rule=NO_GROUP)

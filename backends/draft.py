@@ -87,6 +87,8 @@ class Draft:
         self._finishing: list[SegmentWriter] = []
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
+        # Of what the draft began with, as long as nothing of that was changed.
+        self._known_sha256 = base.sha256 if base else ""
         self._broken = False
         if base is not None and base.inline:
             self.write_at(0, base.read_at(0, base.size_bytes))
@@ -108,6 +110,7 @@ class Draft:
             raise LimitError("A file cannot be larger than 64 TiB.")
         if not view:
             return
+        self._known_sha256 = ""
         if offset == self._hashed_bytes:
             self._hash.update(view)
             self._hashed_bytes = end
@@ -158,6 +161,7 @@ class Draft:
                 self._resize(size_bytes)
 
     def _resize(self, size_bytes: int) -> None:
+        self._known_sha256 = ""
         if size_bytes < self.size_bytes:
             block, within = divmod(size_bytes, CHUNK_SIZE_BYTES)
             if within:
@@ -184,7 +188,9 @@ class Draft:
             return self._sealed()
 
     def _sealed(self) -> SealedContent:
-        digest = self._hash.digest() if self._hashed_bytes == self.size_bytes else None
+        digest = bytes.fromhex(self._known_sha256) or None
+        if self._hashed_bytes == self.size_bytes:
+            digest = self._hash.digest()
         if self.size_bytes <= INLINE_LIMIT_BYTES:
             return self._seal_inline(digest)
         for block in sorted(self._dirty):

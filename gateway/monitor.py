@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from auth.policy import Decision, Situation, decide_scp
+from auth.limits import decide_scp
+from auth.policy import Decision, Situation
 from backends.content import Content
 from backends.errors import StorageError
 from gateway.audit.record import Record, session_record

@@ -12,16 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from auth.hours import Hours
+from auth.limits import lock_timeout_s
 from auth.pattern import ANY_DEPTH
-from auth.policy import (
-    Clause,
-    Grant,
-    Group,
-    Policy,
-    clauses,
-    groups_of,
-    lock_timeout_s,
-)
+from auth.policy import Clause, Grant, Group, Policy, clauses, groups_of
 from gateway.config.schema import ShareConfig
 from gateway.model import Action, Principal
 from gateway.paths import VirtualPath

@@ -321,7 +321,7 @@ def _bound_workers(config: GatewayConfig, stack: contextlib.ExitStack) -> list[W
         if section is None:
             continue
         for endpoint in section.listen:
-            require_free(endpoint.host, endpoint.port, f"server.{wire.value}.listen")
+            require_free(endpoint.host, endpoint.port, section.place_of(endpoint))
         for _ in range(section.workers or cores):
             sockets = []
             for endpoint in section.listen:

@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "auth.authenticator",
         "auth.lease",
+        "auth.limits",
         "auth.policy",
         "auth.session",
         "auth.ssh_key",

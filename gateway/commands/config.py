@@ -6,7 +6,8 @@ import argparse
 import sys
 
 from auth.authenticator import principal_of
-from auth.policy import Decision, Limits, Situation, decide, decide_scp, limits, lock_timeout_s
+from auth.limits import Limits, decide_scp, limits, lock_timeout_s
+from auth.policy import Decision, Situation, decide
 from gateway.app import open_directory
 from gateway.commands import preview
 from gateway.commands.output import (

@@ -77,6 +77,11 @@ class WebdavConfig(Section):
     workers: Workers | None = None
     """How many worker processes serve WebDAV; one for each processor core when left out."""
 
+    def place_of(self, endpoint: Endpoint) -> str:
+        """Return the key in the file under which ``endpoint`` stands."""
+        assert endpoint in self.listen
+        return "server.webdav.listen"
+
 
 class ServerConfig(Section):
     """How the gateway is reached. At least one of ``webdav`` and ``sftp`` is there."""

@@ -114,6 +114,11 @@ class SftpConfig(Section):
         """Every address and port, the legacy listener's last."""
         return (*self.addresses, *(self.legacy.listen if self.legacy is not None else ()))
 
+    def place_of(self, endpoint: Endpoint) -> str:
+        """Return the key in the file under which ``endpoint`` stands."""
+        named = endpoint in self.addresses
+        return "server.sftp.listen" if named else "server.sftp.legacy.listen"
+
     def offered_at(self, endpoint: Endpoint) -> ListenerAlgorithms:
         """Return what the listener at ``endpoint`` offers."""
         legacy = self.legacy if self.legacy and endpoint in self.legacy.listen else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from auth.policy import lock_timeout_s, visible_shares
+from auth.limits import lock_timeout_s
+from auth.policy import visible_shares
 from backends.catalog import locks
 from backends.catalog.locks import LockRow
 from backends.errors import LimitError, NotFoundError

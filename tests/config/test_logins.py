@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from auth.chain import OF_PEOPLE, Chain
-from auth.policy import Limits, Policy, Situation, limits, ssh_keys
+from auth.limits import Limits, limits, ssh_keys
+from auth.policy import Policy, Situation
 from auth.ssh_key import Authority
 from gateway.config import compile_policy, parse_config
 from gateway.model import Principal, Wire

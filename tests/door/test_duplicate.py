@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -31,7 +32,7 @@ def both(door: Door, target: str = TARGET) -> tuple[ReadHandle, WriteHandle]:
 
 @pytest.mark.parametrize("content", [b"", b"small", LARGE])
 def test_a_duplicate_shares_its_content(gate: Gate, sftp: Door, content: bytes) -> None:
-    """No blob is written; both have the same bytes, and go on without each other."""
+    """No blob is written; both have the same bytes and digest, and go on without each other."""
     put(sftp, SOURCE, content)
     blobs = gate.content()["blobs"]
     source, target = both(sftp)
@@ -40,6 +41,7 @@ def test_a_duplicate_shares_its_content(gate: Gate, sftp: Door, content: bytes) 
     target.commit()
     source.close()
     assert gate.content()["blobs"] == blobs
+    assert sftp.stat(at(TARGET), digest=True).sha256 == hashlib.sha256(content).hexdigest()
     put(sftp, SOURCE, b"changed")
     assert get(sftp, TARGET) == content
 

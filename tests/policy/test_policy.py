@@ -10,20 +10,18 @@ import pytest
 
 from auth.chain import OF_PEOPLE
 from auth.hours import Hours
+from auth.limits import Limits, limits, lock_timeout_s
 from auth.policy import (
     MAX_SESSIONS,
     Decision,
     Grant,
     Group,
-    Limits,
     PathRule,
     Policy,
     Situation,
     clauses,
     decide,
     decide_stat,
-    limits,
-    lock_timeout_s,
     rules_below,
     visible_shares,
 )

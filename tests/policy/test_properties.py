@@ -8,6 +8,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auth.limits import limits
 from auth.policy import (
     Grant,
     Group,
@@ -16,7 +17,6 @@ from auth.policy import (
     Situation,
     decide,
     decide_stat,
-    limits,
     rules_below,
     visible_shares,
 )

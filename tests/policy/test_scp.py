@@ -6,7 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from auth.policy import Decision, Group, Policy, Situation, decide_scp
+from auth.limits import decide_scp
+from auth.policy import Decision, Group, Policy, Situation
 from gateway.model import Principal, Wire
 
 ALICE = Principal(id="1", name="alice", memberships=frozenset({"user:alice"}))
