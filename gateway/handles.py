@@ -272,7 +272,7 @@ class WriteHandle:
         """Keep what arrived, for its uploader alone, to be continued; else as ``abort``."""
         with self._lock:
             file = self.file
-            began = file.received and not file.kept and not file.committed and not file.over
+            began = file.received and not (file.kept or file.committed or file.over or file.spoiled)
             mine = not self._ended and file.has_one_holder
             if mine and began and self._door.suspend(self, reason):
                 file.keep()

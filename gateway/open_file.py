@@ -121,7 +121,7 @@ class OpenFile:
         self.made = not info.version_id
         self.changed = not resumes and not kept
         self.received = False
-        self.unfit = False
+        self.unfit = self.spoiled = False
         self.over = False
         self.deleted = False
         self.committed = False
@@ -224,8 +224,8 @@ class OpenFile:
         self.received = self.changed = True
 
     def spoil(self) -> None:
-        """Never commit what it holds: a part of it is missing that was promised to be there."""
-        self.unfit = True
+        """Never commit or keep what it holds: a part of what was promised to be there is missing."""
+        self.unfit = self.spoiled = True
 
     def set_modified(self, modified_us: int) -> None:
         """Give the next version this modification time. Needs no lock: see ``WriteDoor``."""

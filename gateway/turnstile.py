@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from auth.errors import LoginBusyError
+from gateway.addresses import client_host
 
 TOTAL_LIMIT = 32
 ADDRESS_LIMIT = 12
@@ -33,6 +34,7 @@ class Turnstile:
         Raises LoginBusyError at once when too many are under way; those for the same account wait
         for each other, so that the second finds the session that the first has opened.
         """
+        address = client_host(address)
         account = (name, address)
         with self._changed:
             if (

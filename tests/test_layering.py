@@ -19,7 +19,14 @@ PACKAGES = ("gateway", "auth", "backends")
 
 # Lowest first. An entry covers the module of that name and everything below it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("gateway.errors", "gateway.paths", "gateway.model", "backends.errors", "auth.errors"),
+    (
+        "gateway.addresses",
+        "gateway.errors",
+        "gateway.paths",
+        "gateway.model",
+        "backends.errors",
+        "auth.errors",
+    ),
     (
         "auth.chain",
         "auth.directory",

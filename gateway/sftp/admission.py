@@ -10,12 +10,11 @@ address that has the most of them: whoever floods displaces only themselves.
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+from gateway.addresses import client_host
 
-_IPV6_PREFIX_BITS = 64
+T = TypeVar("T")
 
 
 class Admission(Generic[T]):
@@ -35,7 +34,7 @@ class Admission(Generic[T]):
 
     def admit(self, stranger: T, address: str) -> T | None:
         """Take a newcomer in; return who has to go for it, if anybody."""
-        place, victim = _place(address), None
+        place, victim = client_host(address), None
         if self._counts[place] >= self._address_limit:
             victim = self._first_of({place})
         elif len(self._waiting) >= self._limit:
@@ -66,16 +65,3 @@ class Admission(Generic[T]):
         """Return the oldest that has said nothing, else the oldest: it has had the most time."""
         waiting = [one for one, place in self._waiting.items() if place in places]
         return next((one for one in waiting if one not in self._begun), waiting[0])
-
-
-def _place(address: str) -> str:
-    """Return what counts as one address: whoever has an IPv6 address has a network of them."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((parsed, _IPV6_PREFIX_BITS), strict=False))

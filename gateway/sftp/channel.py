@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, cast
 
 import asyncssh
 from asyncssh.channel import SSHChannel, SSHServerChannel
+from asyncssh.constants import OPEN_CONNECT_FAILED
+from asyncssh.misc import ChannelOpenError, MaybeAwait
 from asyncssh.packet import SSHPacket
+from asyncssh.session import DataType, SSHSession
 from asyncssh.stream import SSHServerStreamSession
 
 from gateway.model import Session
@@ -25,6 +28,10 @@ from gateway.sftp.scp_session import ScpSession
 if TYPE_CHECKING:
     from gateway.sftp.connection import SftpConnection
 
+
+PACKET_MIN_BYTES = 1024
+PACKET_MAX_BYTES = 256 * 1024
+"""What clients may want their packets to hold at least, and are sent at most."""
 
 SCP = "scp"
 """What stands for a command that was read already."""
@@ -63,8 +70,44 @@ class SftpChannel(SSHServerChannel[bytes]):
         else:
             self.write(b"".join(parts))
 
+    def process_open(
+        self,
+        send_chan: int,
+        send_window: int,
+        send_pktsize: int,
+        session: MaybeAwait[SSHSession[bytes]],
+    ) -> None:
+        """Take what the client says of its side; ChannelOpenError for packets of a few bytes.
+
+        Every read would be cut into thousands of them.
+        """
+        if send_pktsize < PACKET_MIN_BYTES:
+            raise ChannelOpenError(OPEN_CONNECT_FAILED, "The maximum packet size is too small.")
+        super().process_open(send_chan, send_window, min(send_pktsize, PACKET_MAX_BYTES), session)
+
+    def _accept_data(self, data: bytes, datatype: DataType = None) -> None:
+        """Take data; while nobody reads, all of it in one piece.
+
+        The library keeps each packet's, and takes them from the front of a list.
+        """
+        waiting = self._recv_buf
+        joins = waiting and self._recv_paused and waiting[-1][1] == datatype
+        if not joins or self._send_state in {"close_pending", "closed"}:
+            kept = bytearray(data) if self._recv_paused else data
+            super()._accept_data(cast(bytes, kept), datatype)
+            return
+        cast(bytearray, waiting[-1][0]).extend(data)
+        self._recv_window -= len(data)
+
     def _flush_send_buf(self) -> None:
-        """Send as much as the window allows, at once where the connection can."""
+        """Send as much as the window allows, at once where the connection can.
+
+        During a key exchange it waits here, where it is counted, and not among the library's
+        deferred packets.
+        """
+        if self._conn.exchanging_keys:
+            self._pause_resume_writing()
+            return
         while self._send_buf and self._send_window:
             data, datatype = self._send_buf[0]
             size = min(len(data), self._send_window)
@@ -93,13 +136,15 @@ class SftpChannel(SSHServerChannel[bytes]):
         """Let a transfer by scp's own protocol begin where policy allows it, and nothing else."""
         command, session = parse_command(packet.get_string()), self._conn.session
         packet.check_end()
-        if command is None or session is None:
+        if command is None or session is None or self._session_started:
             return self._conn.refuse("exec")
         decision = self._conn.service.monitor.may_use_scp(session)
         if not decision.allowed:
             return self._conn.refuse(f"exec scp: {decision.rule}")
-        if self._conn.draining or not self._conn.has_free_handle:
+        if self._conn.draining:
             return False
+        if not self._conn.has_free_handle:
+            return self._conn.refuse("exec scp: too many open files")
         self.scp = command
         return self._start_session(command=SCP)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import cast
 
 import asyncssh
@@ -33,6 +34,7 @@ PARTING_S = 0.5
 """How long a client of a stopping listener has to take its last answer."""
 
 _SOFTWARE_LIMIT = 100
+_NOT_A_NAME = re.compile(r"^[^0-9A-Za-z]+")
 
 
 class SftpConnection(NegotiatedConnection):
@@ -67,7 +69,7 @@ class SftpConnection(NegotiatedConnection):
         software = version.removeprefix("SSH-2.0-").removeprefix("SSH-1.99-")
         clean = "".join(letter for letter in software if letter.isprintable())
         # What stands in brackets is ours to say: no client may look like one with an exception.
-        plain = clean.lstrip("[")[:_SOFTWARE_LIMIT]
+        plain = _NOT_A_NAME.sub("", clean)[:_SOFTWARE_LIMIT]
         return Client(self._peer_addr, f"{self.legacy_note} {plain}".strip())
 
     @property

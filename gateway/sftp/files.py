@@ -156,6 +156,7 @@ class VirtualFiles(asyncssh.SFTPServer):
         try:
             for start in plan.steps():
                 if stopped():
+                    target.file.spoil()
                     return
                 await self._workers.door(plan.copy_step, start)
         except BaseException:

@@ -39,7 +39,7 @@ class Inbox:
         self._packets: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._paused = False
-        self._pieces: list[bytes | memoryview] = []
+        self._begun = bytearray()
         self._missing = 0
         self._head = b""
         self._end: Exception | None = None
@@ -105,11 +105,11 @@ class Inbox:
     def _continue(self, view: memoryview) -> memoryview:
         """Take more of a packet that has begun; return what follows it."""
         piece = view[: self._missing]
-        self._pieces.append(piece)
+        self._begun += piece
         self._missing -= len(piece)
         if not self._missing:
-            self._packets.append(b"".join(self._pieces))
-            self._pieces.clear()
+            self._packets.append(bytes(self._begun))
+            self._begun.clear()
         return view[len(piece) :]
 
     def _wake(self) -> None:

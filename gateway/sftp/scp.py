@@ -76,11 +76,13 @@ def parse_command(raw: bytes) -> ScpCommand | None:
     reads them, and whatever a shell would expand or run is no command of ours. Wildcards are plain
     letters.
     """
+    if len(raw) > COMMAND_LIMIT_BYTES:
+        return None
     try:
         words = _words(raw.decode("utf-8"))
     except (ScpError, UnicodeDecodeError):
         return None
-    if len(raw) > COMMAND_LIMIT_BYTES or not words or words.pop(0) != "scp":
+    if not words or words.pop(0) != "scp":
         return None
     flags = ""
     while words and words[0] != "--" and words[0].startswith("-"):

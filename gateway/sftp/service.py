@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from auth.errors import LoginRefusedError
+from gateway.addresses import client_host
 from gateway.model import Attempt, Client, Session
 from gateway.sftp.admission import Admission
 from gateway.sftp.settings import SftpSettings
@@ -67,6 +68,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def _turn(self, address: str) -> AsyncIterator[None]:
         """Wait until few enough log-ins of this address are being decided."""
+        address = client_host(address)
         turn = self._turns.setdefault(address, asyncio.Semaphore(self.settings.logins_per_address))
         self._in_line[address] += 1
         try:

@@ -9,6 +9,7 @@ no SFTP lives here. Imports asyncssh, and ``cryptography`` for the packets' ciph
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import time
@@ -19,6 +20,7 @@ from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import SSHPacketLogger
+from asyncssh.session import DataType
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
 
 TAG_BYTES = 16
 BLOCK_BYTES = 16
+
+STRANGERS_PORTION_BYTES = 4 * 1024
+"""How much of what a stranger sends is looked at at once."""
+
+EXCHANGE_LIMIT_S = 30.0
+"""How long a client may take to exchange keys; what it is to be sent waits for that."""
+
+DEFERRED_LIMIT = 1000
+"""How many of the library's packets may wait for the end of a key exchange."""
 
 # RFC 4253 section 6: the length in clear, then what it counts; RFC 4254 section 5.2.
 _LENGTH = struct.Struct(">I")
@@ -109,14 +120,43 @@ class PacketTransport(SSHServerConnection):
     """An SSH connection whose channel data takes the short way while AES-GCM is in force."""
 
     _scratch = memoryview(b"")
+    _exchange_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def exchanging_keys(self) -> bool:
+        """Whether a key exchange is under way, so that channel data must wait."""
+        return not self._kex_complete
+
+    def _send_kexinit(self) -> None:
+        """Begin to exchange keys, and hang up on a client that does not come to an end with it."""
+        super()._send_kexinit()
+        if self._exchange_timer is None:
+            overdue = self._exchange_overdue
+            self._exchange_timer = self._loop.call_later(EXCHANGE_LIMIT_S, overdue)
+
+    def _exchange_overdue(self) -> None:
+        self._exchange_timer = None
+        self.abort()
+
+    def _exchange_ended(self) -> None:
+        if self._exchange_timer is not None:
+            self._exchange_timer.cancel()
+            self._exchange_timer = None
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        self._exchange_ended()
+        super()._cleanup(exc)
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
-        """Exchange keys, and seal with one cipher object a key."""
+        """Exchange keys, and seal with one cipher object a key; then send what waited for it."""
         super().send_newkeys(k, h)
+        self._exchange_ended()
         if isinstance(self._send_encryption, GCMEncryption):
             self._send_encryption = PacketCipher(self._send_encryption)
         if isinstance(self._next_recv_encryption, GCMEncryption):
             self._next_recv_encryption = PacketCipher(self._next_recv_encryption)
+        for channel in tuple(self._channels.values()):
+            cast(DataChannel, channel).flush()
 
     def send_packet(
         self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
@@ -128,8 +168,23 @@ class PacketTransport(SSHServerConnection):
         """
         if pkttype != MSG_IGNORE:
             super().send_packet(pkttype, *args, handler=handler)
+        if len(self._deferred_packets) > DEFERRED_LIMIT:
+            # Answers to whoever asks and asks, and never lets the keys be exchanged.
+            self.abort()
 
     # In
+
+    def data_received(self, data: bytes, datatype: DataType = None) -> None:
+        """Take what arrived, before the log-in in small portions.
+
+        The library copies all that is left of a portion for each packet in it.
+        """
+        if self._auth_complete:
+            super().data_received(data, datatype)
+            return
+        for at in range(0, len(data), STRANGERS_PORTION_BYTES):
+            if self._transport is not None:
+                super().data_received(data[at : at + STRANGERS_PORTION_BYTES], datatype)
 
     def _recv_pkthdr(self) -> bool:
         """Take the channel data that has arrived; leave the first packet of another kind."""
@@ -147,8 +202,9 @@ class PacketTransport(SSHServerConnection):
         while len(view) - at >= BLOCK_BYTES and self._transport is not None:
             (length,) = _LENGTH.unpack_from(view, at)
             end = at + 4 + length + TAG_BYTES
-            whole = length > self._max_recv_pktlen or end <= len(view)
-            if not whole or not self._take_packet(cipher, view[at:end], widened):
+            too_long = length > self._max_recv_pktlen
+            whole = too_long or end <= len(view)
+            if too_long or not whole or not self._take_packet(cipher, view[at:end], widened):
                 break
             at, whole = end, False
         if at:
@@ -167,7 +223,7 @@ class PacketTransport(SSHServerConnection):
         padding, kind, number, size = _DATA_HEAD.unpack_from(plain)
         channel = cast(DataChannel | None, self._channels.get(number))
         end = len(plain) - padding
-        if channel is None or padding < _PADDING_MIN_BYTES:
+        if end < _DATA_HEAD.size or padding < _PADDING_MIN_BYTES or channel is None:
             return False
         if kind == MSG_CHANNEL_DATA:
             data = memoryview(plain)[_DATA_HEAD.size : end]
@@ -193,7 +249,7 @@ class PacketTransport(SSHServerConnection):
         All of it goes to the socket in one call. During a key exchange, or where one is due, the
         library sends, which knows what must wait.
         """
-        cipher = self._send_encryption
+        cipher, limit = self._send_encryption, min(limit, size)
         if (
             not isinstance(cipher, PacketCipher)
             or self._compressor

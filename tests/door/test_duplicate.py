@@ -171,3 +171,14 @@ def test_no_record_no_duplicate(gate: Gate, sftp: Door) -> None:
     assert target.size_bytes == 0
     with pytest.raises(StorageUnavailableError):
         target.commit()
+
+
+def test_what_a_failed_copy_left_is_not_kept_when_the_wire_is_cut(sftp: Door) -> None:
+    """A mixture of two contents waits for nobody: its uploader would go on upon it."""
+    handle = sftp.open_write(at(TARGET))
+    handle.write_at(0, b"A" * 300_000)
+    handle.write_at(0, b"B" * 100_000)
+    handle.file.spoil()
+    handle.suspend("disconnected")
+    with pytest.raises(NotFoundError):
+        sftp.stat(at(TARGET))

@@ -218,3 +218,15 @@ def test_the_library_still_has_what_the_short_way_leans_on() -> None:
     ):
         assert name in source, name
     assert issubclass(PacketTransport, connection)
+
+
+def _padded_beyond_itself(conn: Any, channel: Any) -> None:
+    body = struct.pack(">BBII", 200, 94, channel._send_chan, 14) + bytes(102)
+    header = struct.pack(">I", len(body))
+    sealed = b"".join(conn._send_encryption.encrypt_packet(0, header, body))
+    conn._transport.write(sealed)
+
+
+def test_padding_longer_than_its_packet_ends_the_connection(listener: Listener) -> None:
+    """A length that points behind the packet's beginning is no length."""
+    asyncio.run(_cut_off(listener, _padded_beyond_itself))
