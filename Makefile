@@ -40,7 +40,7 @@ test-packages:
 	@scripts/test-packages.sh
 
 test: $(TEST_STAMP) test-packages lint ## Set up what the tests need; lint, types, tests.
-	@$(PYTHON_BIN) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(PYTHON_BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(TEST_STAMP) ## Style, format and types.
 	@$(VENV)/bin/ruff check .
