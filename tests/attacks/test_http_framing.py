@@ -116,7 +116,7 @@ def test_fifty_slow_clients_hold_nobody_up(target: Target) -> None:
     for _ in range(20):
         began = time.monotonic()
         assert target.ask("PROPFIND", "/", "Depth: 0").status == 207
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     for sock in [*silent, *slow]:
         sock.close()
 

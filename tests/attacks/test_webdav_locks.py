@@ -123,7 +123,7 @@ def test_locks_are_limited(target: Target, folder: str) -> None:
         theirs = lock(target, f"{folder}/theirs", user="admin")
         assert theirs.status == 201
         assert target.ask("PROPFIND", folder, "Depth: 1").status == 207
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert target.peak_mib() - peak_mib < 24
     finally:
         with inside.catalog.begin() as tx:
