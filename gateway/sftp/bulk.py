@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import asyncssh
-from asyncssh.constants import DEFAULT_LANG, FX_OK, FXP_DATA, FXP_STATUS
+from asyncssh.constants import FX_OK, FXP_DATA, FXP_STATUS
 from asyncssh.packet import PacketDecodeError, SSHPacket, String, UInt32
 
 from gateway.sftp.errors import shown
@@ -167,9 +167,7 @@ def _status(request: int, result: Result) -> bytes:
         body = UInt32(FX_OK) + String("") + String("")
     else:
         error = shown(asyncssh.SFTPEOFError() if isinstance(result, bytes) else result)
-        if isinstance(error, asyncssh.SFTPError):
-            body = error.encode(3)
-        else:
-            bad = asyncssh.SFTPBadMessage(str(error), DEFAULT_LANG)
-            body = bad.encode(3)
+        if not isinstance(error, asyncssh.SFTPError):
+            error = asyncssh.SFTPBadMessage(str(error))
+        body = error.encode(3)
     return _STATUS_HEAD.pack(_STATUS_HEAD.size - 4 + len(body), FXP_STATUS, request) + body

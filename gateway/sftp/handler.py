@@ -1,7 +1,7 @@
 """Reads SFTP packets for one channel: limits, clean closes, errors and back pressure.
 
 A subclass of asyncssh's private SFTPServerHandler (pinned by ``tests/sftp/test_stock.py``). No
-file operation and no log-in lives here. May import the error tree and ``gateway.status``.
+file operation and no log-in lives here. May import the error tree.
 """
 
 from __future__ import annotations
@@ -11,11 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
-from asyncssh.constants import (
-    FXP_INIT,
-    FXP_READ,
-    FXP_WRITE,
-)
+from asyncssh.constants import FXP_INIT, FXP_READ, FXP_WRITE
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
@@ -283,11 +279,9 @@ class FilesHandler(SFTPServerHandler):
 
     async def _answer_check_file(self, packet: SSHPacket, *, named: bool = True) -> DigestReply:
         """Answer for an open file, as paramiko asks."""
-        file = self._file_handles.get(packet.get_string())
+        handle = packet.get_string()
         request = DigestRequest.parse(packet)
-        if file is None:
-            raise asyncssh.SFTPInvalidHandle("Not an open file.")
-        hashes = await self._files.digest(file, request)
+        hashes = await self._files.digest(self._open_file(handle), request)
         return DigestReply(request.algorithm, hashes, named=named)
 
     async def _answer_check_file_handle(self, packet: SSHPacket) -> DigestReply:

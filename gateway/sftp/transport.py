@@ -60,7 +60,7 @@ class PacketCipher(Encryption):
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         """Return the sealed packet with its header and tag, and no further MAC."""
         sealed = self._aead.encrypt(self._nonce(), packet, header)
-        self._advance()
+        self.accept()
         return header + sealed, b""
 
     def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
@@ -71,13 +71,9 @@ class PacketCipher(Encryption):
         self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes
     ) -> bytes | None:
         """Return the packet's plaintext; None when its tag is wrong."""
-        try:
-            plain = self._aead.decrypt(
-                self._nonce(), first[header_len:] + rest + mac, first[:header_len]
-            )
-        except InvalidTag:
-            return None
-        self._advance()
+        plain = self.peek(memoryview(first + rest + mac))
+        if plain is not None:
+            self.accept()
         return plain
 
     def peek(self, packet: memoryview) -> bytes | None:
@@ -88,19 +84,16 @@ class PacketCipher(Encryption):
             return None
 
     def accept(self) -> None:
-        """Go on to the next packet after ``peek``."""
-        self._advance()
+        """Go on to the next packet."""
+        self._count = (self._count + 1) & _COUNT_MASK
 
     def seal_into(self, header: memoryview, plain: memoryview, sealed: memoryview) -> None:
         """Seal ``plain`` with its tag into ``sealed``; go on to the next packet."""
         self._aead.encrypt_into(self._nonce(), plain, header, sealed)
-        self._advance()
+        self.accept()
 
     def _nonce(self) -> bytes:
         return self._fixed + self._count.to_bytes(8, "big")
-
-    def _advance(self) -> None:
-        self._count = (self._count + 1) & _COUNT_MASK
 
 
 class DataChannel(Protocol):
@@ -189,10 +182,9 @@ class PacketTransport(SSHServerConnection):
     def _recv_pkthdr(self) -> bool:
         """Take the channel data that has arrived; leave the first packet of another kind."""
         cipher = self._recv_encryption
-        if isinstance(cipher, PacketCipher) and self._auth_complete and not self._decompressor:
-            whole = self._take_data(cipher)
-            if not whole:
-                return False
+        short = isinstance(cipher, PacketCipher) and self._auth_complete and not self._decompressor
+        if short and not self._take_data(cast(PacketCipher, cipher)):
+            return False
         return super()._recv_pkthdr()
 
     def _take_data(self, cipher: PacketCipher) -> bool:
