@@ -14,15 +14,24 @@ import time
 from gateway.starting import StartError
 
 
-def require_free(host: str, port: int, key: str) -> None:
-    """Raise StartError when another program listens there.
+def bind(host: str, port: int, key: str) -> socket.socket:
+    """Return a socket that listens there and nobody else's does; StartError, which names ``key``.
 
-    Binding with SO_REUSEPORT would succeed beside another gateway of the same user, and the
-    kernel would then share the clients out between the two.
+    One socket for all workers of a protocol, so that whoever is free takes the next client, and
+    none waits for a worker that has died. Not SO_REUSEPORT, by which another gateway of the same
+    user could listen there too.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        bind(host, port, shared=False).close()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        # Not left to the workers: until someone listens, another gateway could bind it too.
+        sock.listen()
     except OSError as error:
+        sock.close()
         if error.errno == errno.EADDRINUSE:
             reason = f"Port {port} on {host} is taken by another program. Stop that one"
         elif error.errno == errno.EACCES:
@@ -30,25 +39,6 @@ def require_free(host: str, port: int, key: str) -> None:
         else:
             reason = f"Address {host} port {port} cannot be used ({error.strerror}). Mend it"
         raise StartError(f"{reason}, or change {key}.") from error
-
-
-def bind(host: str, port: int, *, shared: bool) -> socket.socket:
-    """Return a socket bound there; ``shared``: others of this process may be bound beside it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family is socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        if shared:
-            # Not left to the worker: until someone listens, another gateway could bind it too.
-            sock.listen()
-    except OSError:
-        sock.close()
-        raise
     return sock
 
 

@@ -25,7 +25,7 @@ from gateway.config import GatewayConfig
 from gateway.control import Control, Message
 from gateway.errors import SealgateError
 from gateway.janitor import Janitor
-from gateway.listening import bind, notify, require_free
+from gateway.listening import bind, notify
 from gateway.model import Outcome, Wire
 from gateway.starting import (
     StartError,
@@ -62,6 +62,8 @@ class Worker:
 
     wire: Wire
     sockets: list[socket.socket]
+    core: int | None
+    """The processor core that it keeps to, where each core has one of these workers."""
     process: subprocess.Popen[bytes] | None = None
     control: Control | None = None
     ready: bool = False
@@ -200,6 +202,7 @@ class Supervisor:
                 "gateway.worker",
                 worker.wire.value,
                 str(self._source),
+                "any" if worker.core is None else str(worker.core),
                 *map(str, passed),
             ],
             stdin=subprocess.DEVNULL,
@@ -315,20 +318,22 @@ class Supervisor:
 def _bound_workers(config: GatewayConfig, stack: contextlib.ExitStack) -> list[Worker]:
     """Return a worker for each process to be, every socket bound."""
     server = config.server
-    cores = len(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0))
     workers: list[Worker] = []
     for wire, section in ((Wire.WEBDAV, server.webdav), (Wire.SFTP, server.sftp)):
         if section is None:
             continue
+        sockets = []
         for endpoint in section.listen:
-            require_free(endpoint.host, endpoint.port, section.place_of(endpoint))
-        for _ in range(section.workers or cores):
-            sockets = []
-            for endpoint in section.listen:
-                sock = bind(endpoint.host, endpoint.port, shared=True)
-                stack.callback(sock.close)
-                sockets.append(sock)
-            workers.append(Worker(wire, sockets))
+            sock = bind(endpoint.host, endpoint.port, section.place_of(endpoint))
+            stack.callback(sock.close)
+            sockets.append(sock)
+        count = section.workers or len(cores)
+        one_a_core = count == len(cores)
+        workers += [
+            Worker(wire, sockets, core=cores[number] if one_a_core else None)
+            for number in range(count)
+        ]
     return workers
 
 

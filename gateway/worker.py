@@ -1,7 +1,7 @@
 """A worker process: serves one protocol on sockets that the supervisor bound.
 
-Started by the supervisor as ``python -m gateway.worker WIRE SOURCE CONTROL_FD SOCKET_FD...``; it
-ends when told to drain, or when the supervisor is gone. Imports the wiring and the front ends.
+Started by the supervisor as ``python -m gateway.worker WIRE SOURCE CORE CONTROL_FD SOCKET_FD...``;
+it ends when told to drain, or when the supervisor is gone. Imports the wiring and the front ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from gateway.model import Wire
 GC_THRESHOLD = 20_000
 """After how many more objects made than freed the cyclic collector looks for garbage."""
 
+ANY_CORE = "any"
+"""What stands for the core of a worker that may run on all of them."""
+
 CUT_OFF_S = 5.0
 """How long after the drain limit a worker without a supervisor ends the hard way."""
 
@@ -50,8 +53,10 @@ class Front(Protocol):
 
 def main(arguments: list[str]) -> int:
     """Serve as the supervisor says; return the exit status."""
-    wire, source, control_fd, *socket_fds = arguments
+    wire, source, core, control_fd, *socket_fds = arguments
     configure_logging(f"{wire} worker")
+    if core != ANY_CORE:
+        _keep_to(int(core))
     _take_all_files()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -78,6 +83,18 @@ def main(arguments: list[str]) -> int:
     front.run(lambda: _announce(control, listener))
     gateway.close()
     return 0
+
+
+def _keep_to(core: int) -> None:
+    """Run on one core only.
+
+    One thread of a process runs Python at a time. Left to itself, the kernel wakes the next one
+    on an idle core, and each hand-over then costs more than most requests.
+    """
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError as error:
+        log.warning("cannot keep to core %d (%s); requests take longer.", core, error.strerror)
 
 
 def _take_all_files() -> None:

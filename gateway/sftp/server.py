@@ -97,7 +97,10 @@ async def serve(
         return SftpConnection(loop, options, service)
 
     sock.setblocking(False)  # noqa: FBT003  the library's signature
-    listener = await loop.create_server(accept, sock=sock, backlog=settings.backlog)
+    # One connection at a time is accepted (asyncio takes ``backlog`` for that too), so that a
+    # crowd spreads over the workers.
+    listener = await loop.create_server(accept, sock=sock, backlog=1)
+    sock.listen(settings.backlog)
     return SftpServer(listener, service)
 
 

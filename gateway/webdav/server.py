@@ -188,6 +188,11 @@ def _files_limit() -> int:
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
+_TURN_S = 0.0003
+"""How long a listener leaves the next client to the other workers, which share its socket; they
+take longer to wake up than it takes to accept, and the first one would get a whole crowd."""
+
+
 class Waiting(ConnectionManager):
     """The selector in which connections wait for bytes, each with a deadline of its own."""
 
@@ -239,6 +244,7 @@ class Waiting(ConnectionManager):
             self.put(Connection(self.server, sock, address))
         except OSError:
             sock.close()
+        time.sleep(_TURN_S)
 
     def _give_up_longest_idle(self) -> None:
         """Have the connection closed that would be given up first, so that strangers keep nobody out.

@@ -145,8 +145,13 @@ def one_worker_each(config: dict[str, Any]) -> None:
         config["server"][wire]["workers"] = 1
 
 
-def prepared(folder: Path) -> ServedGateway:
-    """Return a gateway with users and codes in ``folder``, made but not yet started."""
+def prepared(
+    folder: Path, change: Callable[[dict[str, Any]], None] = one_worker_each
+) -> ServedGateway:
+    """Return a gateway with users and codes in ``folder``, made but not yet started.
+
+    ``change`` is what is done to its configuration.
+    """
     webdav_port, sftp_port = free_ports(2)
     folder.mkdir(parents=True, exist_ok=True)
     made = ServedGateway(folder / "demo", folder / "gateway.log", webdav_port, sftp_port)
@@ -173,14 +178,16 @@ def prepared(folder: Path) -> ServedGateway:
             groups=tuple(user.groups),
             ssh_key=Path(user.ssh_key) if user.ssh_key else None,
         )
-    made.write_config(one_worker_each)
+    made.write_config(change)
     return made
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[ServedGateway]:
+def served(
+    folder: Path, change: Callable[[dict[str, Any]], None] = one_worker_each
+) -> Iterator[ServedGateway]:
     """Run a gateway over the new ``folder`` for the length of a ``with`` block."""
-    made = prepared(folder)
+    made = prepared(folder, change)
     try:
         made.serve()
         yield made
