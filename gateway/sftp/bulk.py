@@ -12,7 +12,7 @@ import asyncio
 import enum
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncssh
 from asyncssh.constants import FX_OK, FXP_DATA, FXP_STATUS
@@ -52,7 +52,7 @@ class Bulk:
 
     def __init__(
         self,
-        run: Callable[[Sequence[Job]], Coroutine[object, object, list[Result]]],
+        run: Callable[[Sequence[Job]], asyncio.Future[list[Result]]],
         send: Callable[..., None],
         sent: Callable[[], Awaitable[None]],
     ) -> None:
@@ -61,7 +61,7 @@ class Bulk:
         self._sent = sent
         self._direction = Direction.READ
         self._waiting: list[tuple[int, Job]] = []
-        self._batches: deque[tuple[list[int], asyncio.Task[list[Result]]]] = deque()
+        self._batches: deque[tuple[list[int], asyncio.Future[list[Result]]]] = deque()
 
     async def take(self, direction: Direction, request: int, job: Job, *, more: bool) -> None:
         """Have ``job`` done for ``request``, and answer what is due.
@@ -99,7 +99,7 @@ class Bulk:
         if self._waiting:
             taken, self._waiting = self._waiting, []
             requests, jobs = [request for request, _ in taken], [job for _, job in taken]
-            self._batches.append((requests, asyncio.create_task(self._run(jobs))))
+            self._batches.append((requests, self._run(jobs)))
 
     async def _answer(self, left: int) -> None:
         """Answer batches, oldest first, until ``left`` are under way."""
@@ -134,7 +134,7 @@ def write_request(packet: SSHPacket) -> tuple[bytes, int, memoryview]:
     with a packet that carries the rest of its buffer along, which OpenSSH's server does not look
     at (tests/e2e/test_machines.py uploads by it).
     """
-    handle, offset, size = packet.get_string(), packet.get_uint64(), packet.get_uint32()
+    handle, offset, size = bytes(packet.get_string()), packet.get_uint64(), packet.get_uint32()
     begin = _WRITE_HEAD_BYTES + len(handle)
     data = memoryview(packet.get_full_payload())[begin : begin + size]
     if len(data) != size:

@@ -48,6 +48,7 @@ class SftpConnection(NegotiatedConnection):
     ) -> None:
         super().__init__(loop, options, service.settings.algorithms, service.monitor.clock)
         self.service = service
+        self.room = service.room
         self.session: Session | None = None
         self.handlers: dict[FilesHandler | ScpSession, asyncio.Task[None]] = {}
         self._attempts = 0

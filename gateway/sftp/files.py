@@ -8,6 +8,7 @@ nouns. All paths are bytes from the wire and resolve lexically from ``/``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -106,9 +107,9 @@ class VirtualFiles(asyncssh.SFTPServer):
 
     # Content
 
-    async def run(self, jobs: Sequence[Job]) -> list[Result]:
-        """Run jobs one after another among the transfers; return what each returns or raises."""
-        return await self._workers.door(each_result, jobs)
+    def run(self, jobs: Sequence[Job]) -> asyncio.Future[list[Result]]:
+        """Run jobs one after another among the transfers; what each returns or raises comes."""
+        return self._workers.door(each_result, jobs)
 
     def read_job(self, file_obj: object, offset: int, size: int) -> Job:
         """Return the job that reads as ``read`` does."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 from asyncssh.constants import FXP_INIT, FXP_READ, FXP_WRITE
+from asyncssh.logging import SSHLogger
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPLimits, SFTPServerHandler
 
@@ -35,6 +36,17 @@ VERSION = 3
 """The only version of the protocol that is spoken; who knows later ones is answered this one."""
 
 _BULK = {FXP_READ: Direction.READ, FXP_WRITE: Direction.WRITE}
+_WRITE = bytes([FXP_WRITE])
+
+
+class _Silent(SSHLogger):
+    """Logs nothing: what is asked and answered is patients' data, and wording it takes time."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401
+        """Do nothing."""
+
+    def debug1(self, msg: str, *args: object, **kwargs: Any) -> None:  # noqa: ANN401
+        """Do nothing."""
 
 
 def _guarded(step: str) -> Any:  # noqa: ANN401  what the stock table holds
@@ -68,6 +80,7 @@ class FilesHandler(SFTPServerHandler):
         writer: asyncssh.SSHWriter[bytes],
     ) -> None:
         super().__init__(files, reader, writer, sftp_version=VERSION)
+        self._logger = _Silent()
         self._connection = connection
         self._files = files
         self._inbox = inbox
@@ -143,7 +156,9 @@ class FilesHandler(SFTPServerHandler):
             self._begun = True
             if int.from_bytes(body[1:5], "big") < VERSION:
                 raise asyncssh.SFTPBadMessage("This server speaks version 3.")
-        return SSHPacket(body)
+        # What is written stays where it was put together; elsewhere the library wants bytes, which
+        # can be looked up.
+        return SSHPacket(cast(bytes, body) if body[:1] == _WRITE else bytes(body))
 
     async def _process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """Answer a request; one to copy is answered beside those that follow it."""

@@ -36,11 +36,11 @@ class Inbox:
         self._limit_bytes = limit_bytes
         self._pause = pause
         self._resume = resume
-        self._packets: deque[bytes] = deque()
+        self._packets: deque[bytes | bytearray] = deque()
         self._waiting_bytes = 0
         self._paused = False
         self._begun = bytearray()
-        self._missing = 0
+        self._begun_bytes = 0
         self._head = b""
         self._end: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
@@ -54,7 +54,7 @@ class Inbox:
         """Take what arrived; it must not be changed afterwards."""
         view = memoryview(data)
         while view and self._end is None:
-            view = self._continue(view) if self._missing else self._begin(view)
+            view = self._continue(view) if self._begun else self._begin(view)
         self._waiting_bytes += len(data)
         if self._waiting_bytes > self._limit_bytes and not self._paused:
             self._paused = True
@@ -67,8 +67,8 @@ class Inbox:
             self._end = EOFError() if error is None else error
         self._wake()
 
-    async def get(self) -> bytes:
-        """Return the next packet without its length.
+    async def get(self) -> bytes | bytearray:
+        """Return the next packet without its length; one that came in pieces as a bytearray.
 
         Raises EOFError at the end, OversizeError, or what ``end`` was told.
         """
@@ -99,17 +99,18 @@ class Inbox:
         if len(rest) >= size:
             self._packets.append(bytes(rest[:size]))
             return rest[size:]
-        self._missing = size
+        self._begun = bytearray(size)
         return rest
 
     def _continue(self, view: memoryview) -> memoryview:
         """Take more of a packet that has begun; return what follows it."""
-        piece = view[: self._missing]
-        self._begun += piece
-        self._missing -= len(piece)
-        if not self._missing:
-            self._packets.append(bytes(self._begun))
-            self._begun.clear()
+        begun, at = self._begun, self._begun_bytes
+        piece = view[: len(begun) - at]
+        begun[at : at + len(piece)] = piece
+        self._begun_bytes += len(piece)
+        if self._begun_bytes == len(begun):
+            self._packets.append(begun)
+            self._begun, self._begun_bytes = bytearray(), 0
         return view[len(piece) :]
 
     def _wake(self) -> None:

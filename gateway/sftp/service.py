@@ -17,6 +17,7 @@ from gateway.addresses import client_host
 from gateway.model import Attempt, Client, Session
 from gateway.sftp.admission import Admission
 from gateway.sftp.settings import SftpSettings
+from gateway.sftp.transport import SealingRoom
 from gateway.sftp.workers import Workers
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Service:
         self.monitor = monitor
         self.settings = settings
         self.workers = Workers(settings.transfer_threads, settings.login_threads)
+        self.room = SealingRoom()
         self.draining = False
         self.connections: dict[SftpConnection, None] = {}
         self._strangers: Admission[SftpConnection] = Admission(

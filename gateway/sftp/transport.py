@@ -33,6 +33,10 @@ BLOCK_BYTES = 16
 STRANGERS_PORTION_BYTES = 4 * 1024
 """How much of what a stranger sends is looked at at once."""
 
+ROOM_PLAIN_BYTES = 64 * 1024
+ROOM_SEALED_BYTES = 320 * 1024
+"""How much memory is kept for packets that are sent: the answer to a read of 256 KiB fits."""
+
 EXCHANGE_LIMIT_S = 30.0
 """How long a client may take to exchange keys; what it is to be sent waits for that."""
 
@@ -109,11 +113,43 @@ class DataChannel(Protocol):
         """Send what waits for the window to widen."""
 
 
+class SealingRoom:
+    """Memory in which packets are put together and sealed, used again and again.
+
+    One for all connections of an event loop: each is done with it before the next has its turn.
+    """
+
+    def __init__(self) -> None:
+        self._plain = memoryview(bytearray(ROOM_PLAIN_BYTES))
+        self._sealed = memoryview(bytearray(ROOM_SEALED_BYTES))
+
+    def plain(self, size: int) -> memoryview:
+        """Return ``size`` bytes for a packet's plaintext."""
+        if size > len(self._plain):
+            self._plain = memoryview(bytearray(size))
+        return self._plain
+
+    def sealed(self, size: int) -> memoryview:
+        """Return ``size`` bytes for sealed packets."""
+        if size > ROOM_SEALED_BYTES:
+            return memoryview(bytearray(size))
+        return self._sealed
+
+    def send(self, sealed: memoryview, transport: asyncio.WriteTransport) -> None:
+        """Send packets that were sealed here."""
+        transport.write(sealed)
+        if transport.get_write_buffer_size():
+            # From Python 3.12 on asyncio keeps what it was given until all of it is sent.
+            self._sealed = memoryview(bytearray(ROOM_SEALED_BYTES))
+
+
 class PacketTransport(SSHServerConnection):
     """An SSH connection whose channel data takes the short way while AES-GCM is in force."""
 
-    _scratch = memoryview(b"")
+    room: SealingRoom
+    """Set by whoever makes the connection."""
     _exchange_timer: asyncio.TimerHandle | None = None
+    _heard_s = 0.0
 
     @property
     def exchanging_keys(self) -> bool:
@@ -164,6 +200,21 @@ class PacketTransport(SSHServerConnection):
         if len(self._deferred_packets) > DEFERRED_LIMIT:
             # Answers to whoever asks and asks, and never lets the keys be exchanged.
             self.abort()
+
+    # Life signs
+
+    def _reset_keepalive_timer(self) -> None:
+        """Note that the client lives; the library makes a new timer whenever something arrives."""
+        self._heard_s = self._loop.time()
+
+    def _keepalive_timer_callback(self) -> None:
+        """Ask for a sign of life, unless there was one since the timer was set."""
+        left_s = self._heard_s + self._keepalive_interval - self._loop.time()
+        if left_s > 0:
+            again = self._keepalive_timer_callback
+            self._keepalive_timer = self._loop.call_later(left_s, again)
+        else:
+            super()._keepalive_timer_callback()
 
     # In
 
@@ -252,11 +303,11 @@ class PacketTransport(SSHServerConnection):
             return False
         number = channel._send_chan  # noqa: SLF001
         count = -(-size // limit)
-        sealed = memoryview(bytearray(size + count * (_DATA_HEAD.size + 3 * BLOCK_BYTES + 4)))
-        if len(self._scratch) < limit + 3 * BLOCK_BYTES:
-            self._scratch = memoryview(bytearray(limit + 3 * BLOCK_BYTES))
+        room, source, at = self.room, _Parts(parts), 0
+        sealed = room.sealed(size + count * (_DATA_HEAD.size + 3 * BLOCK_BYTES + 4))
+        plain = room.plain(limit + 3 * BLOCK_BYTES)
         # Asked for once: the kernel's random bytes cost more than a small packet's sealing.
-        plain, noise, source, at = self._scratch, os.urandom(2 * BLOCK_BYTES), _Parts(parts), 0
+        noise = os.urandom(2 * BLOCK_BYTES)
         for left in range(size, 0, -limit):
             piece = min(limit, left)
             end = _DATA_HEAD.size + piece
@@ -272,7 +323,7 @@ class PacketTransport(SSHServerConnection):
             cipher.seal_into(sealed[body - 4 : body], plain[:length], sealed[body:at])
             self._rekey_bytes_sent += length
         self._send_seq = (self._send_seq + count) & _SEQUENCE_MASK
-        self._transport.write(sealed[:at])
+        room.send(sealed[:at], self._transport)
         return True
 
     def _rekey_is_due(self, size: int) -> bool:

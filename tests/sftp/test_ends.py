@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import asyncssh
 import psutil
@@ -14,7 +15,7 @@ from asyncssh.constants import FXP_READ
 from asyncssh.packet import String, UInt32, UInt64
 
 from gateway.model import Attempt, Session
-from tests.sftp.conftest import LIMIT_S, Listener
+from tests.sftp.conftest import LIMIT_S, ORDINARY, Listener
 from tests.support.users import until
 
 WRITE_NEW = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC
@@ -158,6 +159,26 @@ def test_an_idle_client_is_signed_off_and_told_why(listener: Listener) -> None:
 
     assert "Signed off after 10 minutes without activity" in asyncio.run(go())
     assert listener.monitor.ended == [("s1", "idle")]
+
+
+def test_a_client_that_gives_no_sign_of_life_is_let_go(start: Callable[..., Listener]) -> None:
+    """One that says nothing but answers stays; one that answers no more has its session ended."""
+    listener = start(replace(ORDINARY, keepalive_interval_s=0.1, keepalive_count=30))
+
+    async def go() -> None:
+        conn = await listener.connect()
+        await asyncio.sleep(1.5)
+        async with conn.start_sftp_client() as sftp:
+            await sftp.stat("/share")
+        assert not listener.monitor.ended
+        transport = conn._transport
+        assert transport is not None
+        transport.pause_reading()
+        await asyncio.to_thread(until, lambda: listener.monitor.ended, "the session is ended")
+        conn.abort()
+
+    asyncio.run(go())
+    assert listener.monitor.ended == [("s1", "disconnected")]
 
 
 def test_activity_defers_the_log_off(listener: Listener) -> None:

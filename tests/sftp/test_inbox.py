@@ -43,7 +43,7 @@ def test_any_split_gives_the_same_packets(packets: list[bytes], sizes: list[int]
     """Where a channel's data is cut means nothing."""
     stream = memoryview(b"".join(map(_framed, packets)))
 
-    async def go() -> list[bytes]:
+    async def go() -> list[bytes | bytearray]:
         inbox = _inbox()
         rest = stream
         for size in sizes:
@@ -107,7 +107,7 @@ def test_the_channel_pauses_while_too_much_waits() -> None:
 def test_a_reader_that_waits_is_woken() -> None:
     """The reader may come before its packet."""
 
-    async def go() -> bytes:
+    async def go() -> bytes | bytearray:
         inbox = _inbox()
         reader = asyncio.create_task(inbox.get())
         await asyncio.sleep(0)

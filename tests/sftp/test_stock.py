@@ -177,3 +177,11 @@ def test_stock_precedes_packets_with_empty_ones() -> None:
 def test_stock_channel_requests_keep_their_names(name: str) -> None:
     """They are looked up by name."""
     assert callable(getattr(SSHServerChannel, name))
+
+
+def test_stock_makes_a_timer_whenever_something_arrives() -> None:
+    """Ours only notes the time; it must still be told of what arrives, and be called back."""
+    assert "_reset_keepalive_timer()" in inspect.getsource(SSHServerConnection._recv_data)
+    stock = inspect.getsource(SSHServerConnection._set_keepalive_timer)
+    assert "self._keepalive_timer_callback" in stock
+    assert "self._keepalive_interval" in stock
