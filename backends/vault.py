@@ -10,7 +10,7 @@ whether they do is best read in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -75,14 +75,23 @@ class Vault:
     """Thread-safe: all its state is in the transaction, the blob store and immutable keys."""
 
     def __init__(
-        self, shares: Shares, store: BlobStore, *, clock: Clock, random_bytes: RandomBytes
+        self,
+        shares: Shares,
+        store: BlobStore,
+        *,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        begin_thread: Callable[[], None] = lambda: None,
     ) -> None:
+        """``begin_thread`` runs first in each thread that hashes, seals and stores uploads."""
         self._shares = shares
         self._store = store
         self._clock = clock
         self._random_bytes = random_bytes
         self._history = History(shares, store, clock=clock, random_bytes=random_bytes)
-        self._executor = ThreadPoolExecutor(POOL_LIMIT, thread_name_prefix="segment")
+        self._executor = ThreadPoolExecutor(
+            POOL_LIMIT, thread_name_prefix="segment", initializer=begin_thread
+        )
         self.past = Past(self._history, clock)
         self.room = Room(store, clock)
         self._tunnel = Tunnel(self._history, self.room, clock)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,11 +119,16 @@ def read_master_keys(config: GatewayConfig) -> MasterKeys:
 
 
 def open_gateway(
-    config: GatewayConfig, *, clock: Clock = system_clock, masters: MasterKeySource | None = None
+    config: GatewayConfig,
+    *,
+    clock: Clock = system_clock,
+    masters: MasterKeySource | None = None,
+    begin_thread: Callable[[], None] = lambda: None,
 ) -> Gateway:
     """Return the gateway that ``config`` describes, its data folder made on first use.
 
-    ``masters`` takes the place of the master key that ``config`` names. Raises SealgateError with a
+    ``masters`` takes the place of the master key that ``config`` names; ``begin_thread`` is as for
+    ``Vault``. Raises SealgateError with a
     sentence for the administrator; nothing is created before the master key and the directory
     settings were found good.
     """
@@ -138,7 +144,9 @@ def open_gateway(
         shares.create_missing(tx, clock)
     audit_cipher = RecordCipher(system, "audit")
     journal = Journal(catalog, audit_cipher, node=config.server.node, clock=clock)
-    vault = Vault(shares, store, clock=clock, random_bytes=secrets.token_bytes)
+    vault = Vault(
+        shares, store, clock=clock, random_bytes=secrets.token_bytes, begin_thread=begin_thread
+    )
     seeds = SqlSeedStore(RecordCipher(system, "totp"), Seed)
     totp = Totp(seeds, clock)
     throttle = Throttle(

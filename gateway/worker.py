@@ -55,8 +55,9 @@ def main(arguments: list[str]) -> int:
     """Serve as the supervisor says; return the exit status."""
     wire, source, core, control_fd, *socket_fds = arguments
     configure_logging(f"{wire} worker")
+    cores = os.sched_getaffinity(0)
     if core != ANY_CORE:
-        _keep_to(int(core))
+        _run_on({int(core)})
     _take_all_files()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -66,7 +67,9 @@ def main(arguments: list[str]) -> int:
     if first is None:
         return 0
     try:
-        gateway = open_gateway(parse_config(first.text.encode("utf-8"), Path(source)))
+        config = parse_config(first.text.encode("utf-8"), Path(source))
+        # They run no Python to speak of, and their work is worth a core of its own.
+        gateway = open_gateway(config, begin_thread=lambda: _run_on(cores))
         front = _front(Wire(wire), gateway, sockets)
     except (SealgateError, OSError) as error:
         control.send(Message("failed", str(error)))
@@ -85,16 +88,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _keep_to(core: int) -> None:
-    """Run on one core only.
+def _run_on(cores: set[int]) -> None:
+    """Run this thread, and those that it starts, on some cores only.
 
-    One thread of a process runs Python at a time. Left to itself, the kernel wakes the next one
-    on an idle core, and each hand-over then costs more than most requests.
+    A worker keeps to one: its threads run Python one at a time. Left to itself, the kernel wakes
+    the next one on an idle core, and each hand-over then costs more than most requests.
     """
     try:
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, cores)
     except OSError as error:
-        log.warning("cannot keep to core %d (%s); requests take longer.", core, error.strerror)
+        log.warning("cannot choose the core to run on (%s); requests take longer.", error.strerror)
 
 
 def _take_all_files() -> None:
