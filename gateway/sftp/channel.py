@@ -11,10 +11,10 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
-from asyncssh.channel import SSHChannel, SSHServerChannel
-from asyncssh.constants import OPEN_CONNECT_FAILED
+from asyncssh.channel import SSHServerChannel
+from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST, OPEN_CONNECT_FAILED
 from asyncssh.misc import ChannelOpenError, MaybeAwait
-from asyncssh.packet import SSHPacket
+from asyncssh.packet import SSHPacket, UInt32
 from asyncssh.session import DataType, SSHSession
 from asyncssh.stream import SSHServerStreamSession
 
@@ -42,13 +42,29 @@ class SftpChannel(SSHServerChannel[bytes]):
 
     _conn: SftpConnection
     scp: ScpCommand | None = None
+    inbox: Inbox | None = None
+    """Where what arrives goes, once SFTP is served."""
 
     def accept(self, data: memoryview) -> bool:
         """Take data that arrived; False when none may come now, or not so much."""
         if self._recv_state != "open" or not 0 < len(data) <= self._recv_window:
             return False
-        self._accept_data(data)  # type: ignore[arg-type]  # handed on as it is
+        if self.inbox is None or self._recv_paused or self._send_state != "open":
+            self._accept_data(data)  # type: ignore[arg-type]  # handed on as it is
+        else:
+            self._recv_window -= len(data)
+            self.inbox.feed(data)
         return True
+
+    def make_room(self, waiting_bytes: int) -> None:
+        """Let the client send more, once half the window is free of what waits to be read.
+
+        The library lets it send more when data has come, whether or not it was read.
+        """
+        room = self._init_recv_window - self._recv_window - waiting_bytes
+        if room >= self._init_recv_window // 2 and self._recv_state == "open":
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(room))
+            self._recv_window += room
 
     def widen(self, size: int) -> bool:
         """Let ``size`` bytes more be sent; False when the channel takes no such word now."""
@@ -98,6 +114,14 @@ class SftpChannel(SSHServerChannel[bytes]):
             return
         cast(bytearray, waiting[-1][0]).extend(data)
         self._recv_window -= len(data)
+
+    def _deliver_data(self, data: bytes, datatype: DataType) -> None:
+        """Hand data on; where there is an inbox, its reader makes room for more."""
+        if self.inbox is None:
+            super()._deliver_data(data, datatype)
+        elif datatype is None:
+            # SFTP has no business with any stream but the first.
+            self.inbox.feed(data)
 
     def _flush_send_buf(self) -> None:
         """Send as much as the window allows, at once where the connection can.
@@ -158,37 +182,21 @@ class SftpChannel(SSHServerChannel[bytes]):
 class SftpChannelSession(SSHServerStreamSession[bytes]):
     """Starts the SFTP server, or a transfer by scp's own protocol, on a channel."""
 
-    _inbox: Inbox
-
     def __init__(self, connection: SftpConnection) -> None:
         super().__init__(None)
         self._connection = connection
-
-    def connection_made(self, chan: SSHChannel[bytes]) -> None:
-        """Take the channel, and what arrives on it packet by packet."""
-        super().connection_made(chan)
-        self._inbox = Inbox(
-            packet_limit_bytes=self._connection.service.settings.packet_limit_bytes,
-            limit_bytes=chan.get_recv_window(),
-            pause=chan.pause_reading,
-            resume=chan.resume_reading,
-        )
-
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Take what arrived; SFTP has no business with any stream but the first."""
-        if cast(SftpChannel, self._chan).scp is not None:
-            super().data_received(bytes(data), datatype)
-        elif datatype is None:
-            self._inbox.feed(data)
+        self._inbox: Inbox | None = None
 
     def eof_received(self) -> bool:
         """Note that the client sends nothing more; replies may still go out."""
-        self._inbox.end()
+        if self._inbox is not None:
+            self._inbox.end()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the channel is gone, and what cut it off."""
-        self._inbox.end(exc)
+        if self._inbox is not None:
+            self._inbox.end(exc)
         super().connection_lost(exc)
 
     def subsystem_requested(self, subsystem: str) -> bool:
@@ -201,10 +209,14 @@ class SftpChannelSession(SSHServerStreamSession[bytes]):
 
     def session_started(self) -> None:
         """Serve until the channel ends."""
-        connection, channel = self._connection, self._chan
-        assert channel is not None
+        connection, channel = self._connection, cast(SftpChannel, self._chan)
+        settings = connection.service.settings
         assert connection.session is not None
-        channel.set_write_buffer_limits(high=connection.service.settings.send_buffer_bytes)
+        channel.set_write_buffer_limits(high=settings.send_buffer_bytes)
+        if channel.scp is None:
+            self._inbox = channel.inbox = Inbox(
+                packet_limit_bytes=settings.packet_limit_bytes, read=channel.make_room
+            )
         connection.create_task(self._serve(connection, connection.session))
 
     async def _serve(self, connection: SftpConnection, session: Session) -> None:
@@ -225,6 +237,7 @@ class SftpChannelSession(SSHServerStreamSession[bytes]):
         writer = asyncssh.SSHWriter[bytes](self, channel)
         if channel.scp is not None:
             return ScpSession(connection, channel.scp, door, reader, writer)
+        assert self._inbox is not None
         files = VirtualFiles(
             channel,
             door,

@@ -20,25 +20,15 @@ class OversizeError(Exception):
 class Inbox:
     """One channel's packets, in order; used on the event loop alone, by one reader.
 
-    ``pause`` and ``resume`` are called when more than ``limit_bytes`` wait to be read, and when
-    they do no more.
+    How much arrives before it is read is the channel's to limit: ``read`` is called with how many
+    bytes wait still, whenever a packet was read.
     """
 
-    def __init__(
-        self,
-        *,
-        packet_limit_bytes: int,
-        limit_bytes: int,
-        pause: Callable[[], None],
-        resume: Callable[[], None],
-    ) -> None:
+    def __init__(self, *, packet_limit_bytes: int, read: Callable[[int], None]) -> None:
         self._packet_limit_bytes = packet_limit_bytes
-        self._limit_bytes = limit_bytes
-        self._pause = pause
-        self._resume = resume
+        self._read = read
         self._packets: deque[bytes | bytearray] = deque()
         self._waiting_bytes = 0
-        self._paused = False
         self._begun = bytearray()
         self._begun_bytes = 0
         self._head = b""
@@ -56,9 +46,6 @@ class Inbox:
         while view and self._end is None:
             view = self._continue(view) if self._begun else self._begin(view)
         self._waiting_bytes += len(data)
-        if self._waiting_bytes > self._limit_bytes and not self._paused:
-            self._paused = True
-            self._pause()
         self._wake()
 
     def end(self, error: Exception | None = None) -> None:
@@ -79,9 +66,7 @@ class Inbox:
             await self._reader
         packet = self._packets.popleft()
         self._waiting_bytes -= len(packet) + _LENGTH_BYTES
-        if self._paused and self._waiting_bytes <= self._limit_bytes // 2:
-            self._paused = False
-            self._resume()
+        self._read(self._waiting_bytes)
         return packet
 
     def _begin(self, view: memoryview) -> memoryview:

@@ -224,37 +224,74 @@ class PacketTransport(SSHServerConnection):
         The library copies all that is left of a portion for each packet in it.
         """
         if self._auth_complete:
-            super().data_received(data, datatype)
+            self._take_arrived(data, datatype)
             return
         for at in range(0, len(data), STRANGERS_PORTION_BYTES):
             if self._transport is not None:
                 super().data_received(data[at : at + STRANGERS_PORTION_BYTES], datatype)
 
+    def _take_arrived(self, data: bytes, datatype: DataType) -> None:
+        """Take what arrived after the log-in.
+
+        First the rest of a packet that was cut, so that what follows need not be copied behind it.
+        """
+        missing, cipher = self._missing_bytes(), self._short_cipher()
+        if cipher is None or not 0 < missing < len(data):
+            super().data_received(data, datatype)
+            return
+        super().data_received(data[:missing], datatype)
+        rest, at = memoryview(data)[missing:], 0
+        if not self._inpbuf and self._transport is not None:
+            try:
+                at, _ = self._take_packets(cipher, rest)
+            except Exception:  # noqa: BLE001  as the library deals with its own
+                self.internal_error()
+                return
+        if at < len(rest) and self._transport is not None:
+            super().data_received(bytes(rest[at:]), datatype)
+
+    def _missing_bytes(self) -> int:
+        """Return how much is missing of the packet that was cut; 0 where that is not known."""
+        if len(self._inpbuf) < _LENGTH.size or self._recv_handler != self._recv_pkthdr:
+            return 0
+        (length,) = _LENGTH.unpack_from(self._inpbuf)
+        return int(_LENGTH.size + length + TAG_BYTES - len(self._inpbuf))
+
+    def _short_cipher(self) -> PacketCipher | None:
+        """Return the cipher of what arrives, if the short way is open."""
+        cipher = self._recv_encryption
+        open_now = isinstance(cipher, PacketCipher) and self._auth_complete
+        return cast(PacketCipher, cipher) if open_now and not self._decompressor else None
+
     def _recv_pkthdr(self) -> bool:
         """Take the channel data that has arrived; leave the first packet of another kind."""
-        cipher = self._recv_encryption
-        short = isinstance(cipher, PacketCipher) and self._auth_complete and not self._decompressor
-        if short and not self._take_data(cast(PacketCipher, cipher)):
-            return False
+        cipher = self._short_cipher()
+        if cipher is not None:
+            at, whole = self._take_packets(cipher, memoryview(self._inpbuf))
+            if at:
+                self._inpbuf = self._inpbuf[at:]
+            if not whole:
+                return False
         return super()._recv_pkthdr()
 
-    def _take_data(self, cipher: PacketCipher) -> bool:
-        """Take the packets of the short way; return whether one of another kind is here whole."""
-        view, at, whole = memoryview(self._inpbuf), 0, False
+    def _take_packets(self, cipher: PacketCipher, view: memoryview) -> tuple[int, bool]:
+        """Take the packets of the short way at the beginning of ``view``.
+
+        Returns how many bytes they were, and whether one of another kind follows as a whole.
+        """
+        at, whole = 0, False
         widened: set[DataChannel] = set()
         while len(view) - at >= BLOCK_BYTES and self._transport is not None:
             (length,) = _LENGTH.unpack_from(view, at)
-            end = at + 4 + length + TAG_BYTES
+            end = at + _LENGTH.size + length + TAG_BYTES
             too_long = length > self._max_recv_pktlen
             whole = too_long or end <= len(view)
             if too_long or not whole or not self._take_packet(cipher, view[at:end], widened):
                 break
             at, whole = end, False
-        if at:
-            self._inpbuf = self._inpbuf[at:]
         for channel in widened:
             channel.flush()
-        return whole
+        return at, whole
 
     def _take_packet(
         self, cipher: PacketCipher, packet: memoryview, widened: set[DataChannel]

@@ -7,7 +7,6 @@ sends before the key exchange is over; both over a wire in memory, in front of t
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,12 +140,7 @@ async def _served(data: bytes, monitor: FakeMonitor) -> bytes:
         monitor.clock,
         SETTINGS.read_limit_bytes,
     )
-    inbox = Inbox(
-        packet_limit_bytes=SETTINGS.packet_limit_bytes,
-        limit_bytes=sys.maxsize,
-        pause=lambda: None,
-        resume=lambda: None,
-    )
+    inbox = Inbox(packet_limit_bytes=SETTINGS.packet_limit_bytes, read=lambda _waiting: None)
     connection = _Connection(service)
     connection.handler = FilesHandler(
         cast(SftpConnection, connection),

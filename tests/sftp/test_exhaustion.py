@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -149,11 +150,37 @@ def test_small_packets_that_wait_are_one_piece(listener: Listener) -> None:
     asyncio.run(go())
 
 
+def test_a_client_that_sends_faster_than_is_stored_waits_for_room(listener: Listener) -> None:
+    """No more than the window lies in memory, and all of it arrives once there is room."""
+    stored = threading.Event()
+
+    def fault(name: str) -> None:
+        assert name != "write" or stored.wait(60)
+
+    listener.monitor.fault = fault
+    data = os.urandom(12 << 20)
+
+    async def go() -> None:
+        async with await listener.connect() as conn, conn.start_sftp_client() as sftp:
+            file = await sftp.open("/share/a", "wb")
+            writing = asyncio.create_task(file.write(data))
+            (served,) = _connection(listener)._channels.values()
+            used_up = lambda: served._recv_window < 256 * 1024  # noqa: E731
+            await asyncio.to_thread(until, used_up, "the window is used up")
+            waiting = served.inbox._waiting_bytes
+            assert served._recv_window + waiting <= served._init_recv_window
+            assert not writing.done()
+            stored.set()
+            await writing
+            await file.close()
+
+    asyncio.run(go())
+    assert listener.monitor.content("/share/a") == data
+
+
 def test_an_inbox_keeps_a_begun_packet_in_one_piece() -> None:
     """However small the pieces are in which it comes."""
-    inbox = Inbox(
-        packet_limit_bytes=1 << 20, limit_bytes=1 << 21, pause=lambda: None, resume=lambda: None
-    )
+    inbox = Inbox(packet_limit_bytes=1 << 20, read=lambda _waiting: None)
     inbox.feed((1000).to_bytes(4, "big"))
     for _ in range(999):
         inbox.feed(memoryview(b"x"))

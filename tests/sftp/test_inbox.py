@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 import pytest
@@ -17,14 +17,8 @@ T = TypeVar("T")
 LIMIT = 300
 
 
-def _inbox(heard: list[str] | None = None, *, limit_bytes: int = 1 << 20) -> Inbox:
-    told: list[str] = [] if heard is None else heard
-    return Inbox(
-        packet_limit_bytes=LIMIT,
-        limit_bytes=limit_bytes,
-        pause=lambda: told.append("pause"),
-        resume=lambda: told.append("resume"),
-    )
+def _inbox(read: Callable[[int], None] = lambda _waiting: None) -> Inbox:
+    return Inbox(packet_limit_bytes=LIMIT, read=read)
 
 
 def _framed(packet: bytes) -> bytes:
@@ -87,19 +81,23 @@ def test_half_a_packet_at_the_end_is_dropped() -> None:
     _run(go())
 
 
-def test_the_channel_pauses_while_too_much_waits() -> None:
-    """A client that sends faster than is read must wait, and goes on when half is read."""
-    heard: list[str] = []
+def test_whoever_makes_room_is_told_what_waits() -> None:
+    """With each packet that is read; what came of the next ones counts as waiting."""
+    told: list[int] = []
 
     async def go() -> None:
-        inbox = _inbox(heard, limit_bytes=400)
-        for _ in range(3):
+        inbox = _inbox(told.append)
+        for _ in range(2):
             inbox.feed(_framed(bytes(150)))
-        assert heard == ["pause"]
+        inbox.feed(_framed(bytes(150))[:50])
+        assert told == []
         await inbox.get()
-        assert heard == ["pause"]
+        assert told == [154 + 50]
         await inbox.get()
-        assert heard == ["pause", "resume"]
+        assert told == [204, 50]
+        inbox.feed(_framed(bytes(150))[50:])
+        await inbox.get()
+        assert told == [204, 50, 0]
 
     _run(go())
 
