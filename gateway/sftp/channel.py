@@ -62,7 +62,8 @@ class SftpChannel(SSHServerChannel[bytes]):
         The library lets it send more when data has come, whether or not it was read.
         """
         room = self._init_recv_window - self._recv_window - waiting_bytes
-        if room >= self._init_recv_window // 2 and self._recv_state == "open":
+        goes_on = self._recv_state == "open" and self._send_state not in {"close_pending", "closed"}
+        if goes_on and room >= self._init_recv_window // 2:
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(room))
             self._recv_window += room
 

@@ -235,13 +235,15 @@ class PacketTransport(SSHServerConnection):
 
         First the rest of a packet that was cut, so that what follows need not be copied behind it.
         """
-        missing, cipher = self._missing_bytes(), self._short_cipher()
-        if cipher is None or not 0 < missing < len(data):
+        missing = self._missing_bytes()
+        if not 0 < missing < len(data):
             super().data_received(data, datatype)
             return
         super().data_received(data[:missing], datatype)
         rest, at = memoryview(data)[missing:], 0
-        if not self._inpbuf and self._transport is not None:
+        # Asked for now: that packet may have changed the key, or may take its time.
+        cipher = self._short_cipher()
+        if cipher is not None and not self._inpbuf and self._transport is not None:
             try:
                 at, _ = self._take_packets(cipher, rest)
             except Exception:  # noqa: BLE001  as the library deals with its own
@@ -252,16 +254,21 @@ class PacketTransport(SSHServerConnection):
 
     def _missing_bytes(self) -> int:
         """Return how much is missing of the packet that was cut; 0 where that is not known."""
-        if len(self._inpbuf) < _LENGTH.size or self._recv_handler != self._recv_pkthdr:
+        if len(self._inpbuf) < _LENGTH.size or self._short_cipher() is None:
             return 0
         (length,) = _LENGTH.unpack_from(self._inpbuf)
         return int(_LENGTH.size + length + TAG_BYTES - len(self._inpbuf))
 
     def _short_cipher(self) -> PacketCipher | None:
-        """Return the cipher of what arrives, if the short way is open."""
+        """Return the cipher of what arrives, if the short way is open.
+
+        It is not while the library is within a packet, or still deals with one.
+        """
         cipher = self._recv_encryption
-        open_now = isinstance(cipher, PacketCipher) and self._auth_complete
-        return cast(PacketCipher, cipher) if open_now and not self._decompressor else None
+        if self._recv_handler != self._recv_pkthdr or self._decompressor:
+            return None
+        short = isinstance(cipher, PacketCipher) and self._auth_complete
+        return cast(PacketCipher, cipher) if short else None
 
     def _recv_pkthdr(self) -> bool:
         """Take the channel data that has arrived; leave the first packet of another kind."""
