@@ -61,15 +61,23 @@ def test_workers_of_any_other_number_may_use_all_cores(serving: ServedGateway) -
         assert sorted(worker.cpu_affinity()) == CORES
 
 
-@pytest.mark.parametrize("wire", ["webdav", "sftp"])
-def test_clients_who_come_at_once_are_shared_out(serving: ServedGateway, wire: str) -> None:
-    """No worker gets them all; how evenly depends on which of them is awake."""
+def shared_out(gateway: ServedGateway, wire: str) -> bool:
+    """Return whether more than one worker gets clients out of a crowd that comes at once."""
     with ExitStack() as stack:
         for _ in range(CLIENTS):
-            client = socket.create_connection(("127.0.0.1", port_of(serving, wire)), 20)
+            client = socket.create_connection(("127.0.0.1", port_of(gateway, wire)), 20)
             stack.enter_context(client)
-        until(lambda: connections(serving, wire).total() == CLIENTS, "all were accepted")
-        assert min(connections(serving, wire).values()) > 0
+        until(lambda: connections(gateway, wire).total() == CLIENTS, "all were accepted")
+        found = connections(gateway, wire)
+    until(lambda: connections(gateway, wire).total() == 0, "all are gone")
+    return sum(each > 0 for each in found.values()) > 1
+
+
+@pytest.mark.parametrize("wire", ["webdav", "sftp"])
+def test_clients_who_come_at_once_are_shared_out(serving: ServedGateway, wire: str) -> None:
+    """Not always, and how evenly, depends on which workers are awake; a few crowds must do."""
+    if len(serving.workers(wire)) > 1:
+        until(lambda: shared_out(serving, wire), "a crowd was shared out")
 
 
 def test_clients_of_a_worker_that_hangs_are_served_by_another(serving: ServedGateway) -> None:
