@@ -16,8 +16,8 @@ from auth.errors import LoginRefusedError
 from gateway.addresses import client_host
 from gateway.model import Attempt, Client, Session
 from gateway.sftp.admission import Admission
+from gateway.sftp.packets import SealingRoom
 from gateway.sftp.settings import SftpSettings
-from gateway.sftp.transport import SealingRoom
 from gateway.sftp.workers import Workers
 
 if TYPE_CHECKING:

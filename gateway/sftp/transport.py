@@ -1,10 +1,9 @@
-# ruff: noqa: ARG002  the methods keep the library's signatures
 """SSH packets under AES-GCM on their way in and out, many at a time and with few copies.
 
 A subclass of asyncssh's connection (pinned by ``tests/sftp/test_stock.py``): the library opens and
 seals one packet at a time and copies each of them five to nine times. What is not channel data in
 its plain form is left to it, packet by packet, so that its rules stay the only ones. No log-in and
-no SFTP lives here. Imports asyncssh, and ``cryptography`` for the packets' cipher (RFC 5647).
+no SFTP lives here. Imports asyncssh and ``gateway.sftp.packets``.
 """
 
 from __future__ import annotations
@@ -18,24 +17,17 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE
-from asyncssh.encryption import Encryption, GCMEncryption
+from asyncssh.encryption import GCMEncryption
 from asyncssh.packet import SSHPacketLogger
 from asyncssh.session import DataType
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.sftp.packets import BLOCK_BYTES, TAG_BYTES, PacketCipher, Parts, SealingRoom
 
 if TYPE_CHECKING:
     from asyncssh.channel import SSHChannel
 
-TAG_BYTES = 16
-BLOCK_BYTES = 16
-
 STRANGERS_PORTION_BYTES = 4 * 1024
 """How much of what a stranger sends is looked at at once."""
-
-ROOM_PLAIN_BYTES = 64 * 1024
-ROOM_SEALED_BYTES = 320 * 1024
-"""How much memory is kept for packets that are sent: the answer to a read of 256 KiB fits."""
 
 EXCHANGE_LIMIT_S = 30.0
 """How long a client may take to exchange keys; what it is to be sent waits for that."""
@@ -48,56 +40,6 @@ _LENGTH = struct.Struct(">I")
 _DATA_HEAD = struct.Struct(">BBII")
 _PADDING_MIN_BYTES = 4
 _SEQUENCE_MASK = 0xFFFFFFFF
-_COUNT_MASK = 0xFFFFFFFFFFFFFFFF
-
-
-class PacketCipher(Encryption):
-    """One direction's AES-GCM: the library's own makes a new cipher object for each packet."""
-
-    def __init__(self, stock: GCMEncryption) -> None:
-        """Take over where ``stock`` stands."""
-        cipher = stock._cipher  # noqa: SLF001
-        self._aead = AESGCM(cipher._key)  # noqa: SLF001
-        self._fixed = cipher._iv[:4]  # noqa: SLF001
-        self._count = int.from_bytes(cipher._iv[4:], "big")  # noqa: SLF001
-
-    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
-        """Return the sealed packet with its header and tag, and no further MAC."""
-        sealed = self._aead.encrypt(self._nonce(), packet, header)
-        self.accept()
-        return header + sealed, b""
-
-    def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
-        """Return the first block as it is, and the length, which is sent in clear."""
-        return first_block, first_block[:header_len]
-
-    def decrypt_packet(
-        self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes
-    ) -> bytes | None:
-        """Return the packet's plaintext; None when its tag is wrong."""
-        plain = self.peek(memoryview(first + rest + mac))
-        if plain is not None:
-            self.accept()
-        return plain
-
-    def peek(self, packet: memoryview) -> bytes | None:
-        """Return the plaintext of a whole sealed packet, and do not go on to the next one."""
-        try:
-            return self._aead.decrypt(self._nonce(), packet[4:], packet[:4])
-        except InvalidTag:
-            return None
-
-    def accept(self) -> None:
-        """Go on to the next packet."""
-        self._count = (self._count + 1) & _COUNT_MASK
-
-    def seal_into(self, header: memoryview, plain: memoryview, sealed: memoryview) -> None:
-        """Seal ``plain`` with its tag into ``sealed``; go on to the next packet."""
-        self._aead.encrypt_into(self._nonce(), plain, header, sealed)
-        self.accept()
-
-    def _nonce(self) -> bytes:
-        return self._fixed + self._count.to_bytes(8, "big")
 
 
 class DataChannel(Protocol):
@@ -111,36 +53,6 @@ class DataChannel(Protocol):
 
     def flush(self) -> None:
         """Send what waits for the window to widen."""
-
-
-class SealingRoom:
-    """Memory in which packets are put together and sealed, used again and again.
-
-    One for all connections of an event loop: each is done with it before the next has its turn.
-    """
-
-    def __init__(self) -> None:
-        self._plain = memoryview(bytearray(ROOM_PLAIN_BYTES))
-        self._sealed = memoryview(bytearray(ROOM_SEALED_BYTES))
-
-    def plain(self, size: int) -> memoryview:
-        """Return ``size`` bytes for a packet's plaintext."""
-        if size > len(self._plain):
-            self._plain = memoryview(bytearray(size))
-        return self._plain
-
-    def sealed(self, size: int) -> memoryview:
-        """Return ``size`` bytes for sealed packets."""
-        if size > ROOM_SEALED_BYTES:
-            return memoryview(bytearray(size))
-        return self._sealed
-
-    def send(self, sealed: memoryview, transport: asyncio.WriteTransport) -> None:
-        """Send packets that were sealed here."""
-        transport.write(sealed)
-        if transport.get_write_buffer_size():
-            # From Python 3.12 on asyncio keeps what it was given until all of it is sent.
-            self._sealed = memoryview(bytearray(ROOM_SEALED_BYTES))
 
 
 class PacketTransport(SSHServerConnection):
@@ -347,7 +259,7 @@ class PacketTransport(SSHServerConnection):
             return False
         number = channel._send_chan  # noqa: SLF001
         count = -(-size // limit)
-        room, source, at = self.room, _Parts(parts), 0
+        room, source, at = self.room, Parts(parts), 0
         sealed = room.sealed(size + count * (_DATA_HEAD.size + 3 * BLOCK_BYTES + 4))
         plain = room.plain(limit + 3 * BLOCK_BYTES)
         # Asked for once: the kernel's random bytes cost more than a small packet's sealing.
@@ -374,26 +286,3 @@ class PacketTransport(SSHServerConnection):
         if self._rekey_seconds and time.monotonic() >= self._rekey_time:
             return True
         return self._rekey_bytes_sent + size >= self._rekey_bytes
-
-
-class _Parts:
-    """Several pieces of bytes, read one after another."""
-
-    __slots__ = ("_at", "_index", "_parts")
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self._parts = [memoryview(part) for part in parts]
-        self._index = 0
-        self._at = 0
-
-    def copy_into(self, room: memoryview) -> None:
-        """Fill ``room`` with what comes next."""
-        filled = 0
-        while filled < len(room):
-            part = self._parts[self._index]
-            piece = part[self._at : self._at + len(room) - filled]
-            room[filled : filled + len(piece)] = piece
-            filled += len(piece)
-            self._at += len(piece)
-            if self._at == len(part):
-                self._index, self._at = self._index + 1, 0

@@ -21,7 +21,8 @@ from asyncssh.session import DataType
 from gateway.sftp.algorithms import ListenerAlgorithms
 from gateway.sftp.connection import SftpConnection
 from gateway.sftp.inbox import Inbox
-from gateway.sftp.transport import PacketCipher, PacketTransport
+from gateway.sftp.packets import PacketCipher
+from gateway.sftp.transport import PacketTransport
 from tests.sftp.conftest import ORDINARY, Listener
 from tests.sftp.test_openssh import _arguments, _run
 from tests.support.users import until
