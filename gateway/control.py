@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 LINE_LIMIT_BYTES = 8 * 1024 * 1024
 
+ANY_CORE = "any"
+"""What stands for the core of a worker that may run on all of them, on its command line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

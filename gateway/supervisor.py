@@ -22,7 +22,7 @@ from pathlib import Path
 from gateway.app import Gateway, open_directory, open_gateway
 from gateway.audit.record import Record
 from gateway.config import GatewayConfig
-from gateway.control import Control, Message
+from gateway.control import ANY_CORE, Control, Message
 from gateway.errors import SealgateError
 from gateway.janitor import Janitor
 from gateway.listening import bind, notify
@@ -202,7 +202,7 @@ class Supervisor:
                 "gateway.worker",
                 worker.wire.value,
                 str(self._source),
-                "any" if worker.core is None else str(worker.core),
+                ANY_CORE if worker.core is None else str(worker.core),
                 *map(str, passed),
             ],
             stdin=subprocess.DEVNULL,

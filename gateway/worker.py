@@ -21,16 +21,13 @@ from typing import Protocol
 
 from gateway.app import Gateway, open_gateway
 from gateway.config import ConfigError, GatewayConfig, parse_config
-from gateway.control import Control, Message
+from gateway.control import ANY_CORE, Control, Message
 from gateway.errors import SealgateError
 from gateway.log import configure_logging
 from gateway.model import Wire
 
 GC_THRESHOLD = 20_000
 """After how many more objects made than freed the cyclic collector looks for garbage."""
-
-ANY_CORE = "any"
-"""What stands for the core of a worker that may run on all of them."""
 
 CUT_OFF_S = 5.0
 """How long after the drain limit a worker without a supervisor ends the hard way."""
