@@ -71,21 +71,38 @@ def prune(ledger: Ledger, share: Share, dated: list[Dated], current_id: bytes, n
     return len(doomed)
 
 
-def prune_next(
+def prunable(
     tx: Transaction, share: Share, after_id: bytes, now_us: int
-) -> tuple[int, bytes | None]:
-    """Prune the next batch of files after node ``after_id``.
+) -> tuple[list[bytes], bytes | None]:
+    """Return the next batch of files after node ``after_id`` that may have versions to prune.
 
-    Returns how many versions went and where to go on, None when every file was looked at.
+    And where to go on, None when every file was looked at. Meant for a snapshot.
     """
     before_us = now_us - share.settings.versions_for_s * SECOND_US
     files = versions.files_with_old_versions(tx, share.id, before_us, after_id, BATCH_LIMIT)
+    return files, files[-1] if len(files) == BATCH_LIMIT else None
+
+
+def prune_files(tx: Transaction, share: Share, file_ids: list[bytes], now_us: int) -> int:
+    """Remove what the share does not keep of these files' versions; return how many."""
+    count = 0
     with changes(tx, share.id, share.seal) as ledger:
-        count = sum(
-            prune(ledger, share, versions.dated(tx, node_id), current_id, now_us)
-            for node_id, current_id in files
-        )
-    return count, files[-1][0] if len(files) == BATCH_LIMIT else None
+        for file_id in file_ids:
+            current_id = _current_id(tx, share, file_id)
+            if current_id is not None:
+                count += prune(ledger, share, versions.dated(tx, file_id), current_id, now_us)
+    return count
+
+
+def _current_id(tx: Transaction, share: Share, file_id: bytes) -> bytes | None:
+    """Return the current version of a file that is still there, None for one that was edited."""
+    file = nodes.by_id(tx, file_id)
+    if file is None:
+        return None
+    # What was edited stays for scrub to report.
+    with contextlib.suppress(IntegrityError):
+        return share.seal.checked(file).version_id
+    return None
 
 
 def purge_next(tx: Transaction, share: Share, now_us: int) -> int:
@@ -111,8 +128,9 @@ def forget(tx: Transaction, now_us: int) -> None:
 def collect_unused(begin: Begin, store: BlobStore, now_us: int, note: Note) -> int:
     """Delete segments that no version has needed for a day; return how many.
 
-    ``note`` is called with how many in each transaction that forgets some. The catalog forgets a segment before its blob goes, so that a crash between the two leaves a
-    stray blob and never a reference to nothing.
+    ``note`` is called with how many in each transaction that forgets some. The catalog forgets a
+    segment before its blob goes, so that a crash between the two leaves a stray blob and never a
+    reference to nothing.
     """
     after: bytes | None = b""
     while after is not None:

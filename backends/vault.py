@@ -106,12 +106,19 @@ class Vault:
         """Wait for segments on their way to the disk."""
         self._executor.shutdown(wait=True)
 
-    def prune_next(self, tx: Transaction, name: str, after_id: bytes) -> tuple[int, bytes | None]:
-        """Remove versions that share ``name`` no longer keeps, a batch of files.
+    def prunable(
+        self, tx: Transaction, name: str, after_id: bytes
+    ) -> tuple[list[bytes], bytes | None]:
+        """Return a batch of files of share ``name`` that may have versions it no longer keeps.
 
-        Returns how many went and the ``after_id`` to go on with, None at the end.
+        And the ``after_id`` to go on with, None at the end. Goes through the share's files: for a
+        snapshot, not for a transaction that others wait for.
         """
-        return gc.prune_next(tx, self.share(tx, name), after_id, self._clock())
+        return gc.prunable(tx, self.share(tx, name), after_id, self._clock())
+
+    def prune(self, tx: Transaction, name: str, file_ids: list[bytes]) -> int:
+        """Remove what share ``name`` no longer keeps of these files' versions; return how many."""
+        return gc.prune_files(tx, self.share(tx, name), file_ids, self._clock())
 
     def purge_next(self, tx: Transaction, name: str) -> int:
         """Purge a batch of what has lain too long in the trash of share ``name``."""

@@ -143,7 +143,7 @@ _USERS = Query(
     .distinct()
 )
 _LIVE_FILES_WITH_OLD = Query(
-    sa.select(nodes.c.id, nodes.c.version_id)
+    sa.select(nodes.c.id)
     .join(versions, versions.c.node_id == nodes.c.id)
     .where(
         nodes.c.share_id == parameter("share_id"),
@@ -260,15 +260,16 @@ def users_of(tx: Transaction, segment_id: bytes) -> list[bytes]:
 
 def files_with_old_versions(
     tx: Transaction, share_id: bytes, before_us: int, after_id: bytes, count: int
-) -> list[tuple[bytes, bytes]]:
-    """Return (node id, current version id) of live files with versions made before ``before_us``.
+) -> list[bytes]:
+    """Return live files with versions, the current one aside, made before ``before_us``.
 
-    In the order of node ids, from the one after ``after_id`` on.
+    In the order of node ids, from the one after ``after_id`` on. Looks at every file of the share
+    until there are ``count``: for a snapshot, not for a transaction that others wait for.
     """
     rows = _LIVE_FILES_WITH_OLD.rows(
         tx, share_id=share_id, before_us=before_us, after_id=after_id, count=count
     )
-    return [(node_id, version_id) for node_id, version_id in rows]
+    return [row[0] for row in rows]
 
 
 def add(tx: Transaction, row: VersionRow, version_extents: Sequence[Extent]) -> None:

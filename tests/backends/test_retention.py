@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends import gc
-from backends.catalog import versions
+from backends.catalog import nodes, versions
 from backends.errors import ConflictError
 from backends.share import ShareSettings
 from gateway.model import SECOND_US
@@ -20,6 +20,14 @@ def purged(world: World) -> int:
     """Purge what has lain in the trash of ``kept`` for too long; return how many nodes went."""
     with world.catalog.begin() as tx:
         return world.vault.purge_next(tx, "kept")
+
+
+def pruned(world: World, after_id: bytes = b"") -> tuple[int, bytes | None]:
+    """Prune a batch of files of ``docs``; return how many versions went and where to go on."""
+    with world.catalog.snapshot() as tx:
+        files, after = world.vault.prunable(tx, "docs", after_id)
+    with world.catalog.begin() as tx:
+        return world.vault.prune(tx, "docs", files), after
 
 
 def test_a_trashed_folder_is_out_of_the_tree_and_still_counted(world: World) -> None:
@@ -68,8 +76,8 @@ def test_old_versions_are_pruned_by_count_and_by_age(world: World) -> None:
         world.write("/docs/a", b"%02d" % number)
     assert world.counters("docs") == (2 * 31, 1)
     world.clock.now_us += 91 * 24 * 3600 * SECOND_US
-    with world.catalog.begin() as tx:
-        assert world.vault.prune_next(tx, "docs", b"") == (30, None)
+    assert pruned(world) == (30, None)
+    with world.catalog.snapshot() as tx:
         assert len(versions.dated(tx, world.node(tx, "/docs/a").id)) == 1
     assert world.read("/docs/a") == b"39"
     assert world.counters("docs") == (2, 1)
@@ -154,16 +162,16 @@ def test_files_with_old_versions_are_the_live_ones_with_a_version_made_before(
     with world.catalog.begin() as tx:
         world.vault.delete(tx, world.node(tx, "/docs/gone"), author="p1")
         found = [world.node(tx, path) for path in ("/docs/a", "/docs/b")]
-        first, second = sorted((node.id, node.row.version_id) for node in found)
+        first, second = sorted(node.id for node in found)
         share = found[0].share.id
 
-        def files(before_us: int, after_id: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        def files(before_us: int, after_id: bytes, limit: int) -> list[bytes]:
             return versions.files_with_old_versions(tx, share, before_us, after_id, limit)
 
         assert files(START_US, b"", 9) == []
         assert files(START_US + 1, b"", 9) == [first, second]
         assert files(START_US + 1, b"", 1) == [first]
-        assert files(START_US + 1, first[0], 9) == [second]
+        assert files(START_US + 1, first, 9) == [second]
 
 
 def test_versions_are_pruned_in_batches_of_files(
@@ -177,13 +185,33 @@ def test_versions_are_pruned_in_batches_of_files(
     for name in "abc":
         world.write(f"/docs/{name}", b"two")
     world.clock.now_us += 91 * DAY_US
-    with world.catalog.begin() as tx:
-        count, after = world.vault.prune_next(tx, "docs", b"")
-        assert count == 2
-        assert after is not None
-        assert world.vault.prune_next(tx, "docs", after) == (1, None)
+    count, after = pruned(world)
+    assert count == 2
+    assert after is not None
+    assert pruned(world, after) == (1, None)
     assert world.counters("docs") == (9, 3)
     assert [world.read(f"/docs/{name}") for name in "abc"] == [b"two"] * 3
+
+
+def test_what_changed_since_a_file_was_found_to_be_prunable_is_judged_anew(world: World) -> None:
+    """It is found in a snapshot: by its turn it may have a new version, be deleted, or edited."""
+    for name in "abc":
+        world.write(f"/docs/{name}", b"one")
+        world.write(f"/docs/{name}", b"two")
+    world.clock.now_us += 91 * DAY_US
+    with world.catalog.snapshot() as tx:
+        files, _after = world.vault.prunable(tx, "docs", b"")
+    assert len(files) == 3
+    world.write("/docs/a", b"three")
+    with world.catalog.begin() as tx:
+        world.vault.delete(tx, world.node(tx, "/docs/b"), author="p1")
+        edited = world.node(tx, "/docs/c")
+        nodes.put(tx, edited.row._replace(version_id=bytes(16)), frozenset({"version_id"}))
+    with world.catalog.begin() as tx:
+        # The upload of "three" pruned the first version; the second was current until just now.
+        assert world.vault.prune(tx, "docs", files) == 0
+        assert len(versions.dated(tx, edited.id)) == 2
+    assert world.read("/docs/a") == b"three"
 
 
 def test_a_file_based_on_what_was_cleared_away_is_a_conflict(world: World) -> None:

@@ -83,7 +83,8 @@ def live(world: World, dice: random.Random) -> None:
                 modified_us=0,
             )
         else:
-            vault.prune_next(tx, "kept", b"")
+            files, _after = vault.prunable(tx, "kept", b"")
+            vault.prune(tx, "kept", files)
             vault.purge_next(tx, "kept")
             vault.unfinished.expire_next(tx, root.share)
 

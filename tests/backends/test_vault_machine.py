@@ -645,7 +645,8 @@ class VaultMachine(RuleBasedStateMachine):
             with self.world.catalog.begin() as tx:
                 share = vault.share(tx, self.share)
                 if what == "prune":
-                    again = vault.prune_next(tx, self.share, b"")[0] > 0
+                    files, _after = vault.prunable(tx, self.share, b"")
+                    again = vault.prune(tx, self.share, files) > 0
                 elif what == "purge":
                     again = vault.purge_next(tx, self.share) > 0
                 elif what == "expire":

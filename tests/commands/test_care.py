@@ -9,21 +9,24 @@ import sqlite3
 import subprocess
 import termios
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.app import Gateway, open_gateway
+from gateway.care.clearing import Clearing
 from gateway.care.turn import Turn
 from gateway.config import load_config
-from gateway.model import SECOND_US, Clock, system_clock
+from gateway.model import SECOND_US, Clock, Transaction, system_clock
 from gateway.paths import VirtualPath
 from tests.commands.conftest import Sealgate
 from tests.process.support import ServedGateway, prepared
 from tests.support.gateway import SEALGATE
 
 LARGE = bytes(100_000)
+GOES_ON_S = 30
 DAY_US = 24 * 3600 * SECOND_US
 
 
@@ -289,6 +292,24 @@ def test_gc_clears_away_and_tells_how_much(sealgate: Sealgate, installation: Ser
     assert expired == [("radiology", 1)] * 3
     assert [each["count"] for each in recorded(sealgate, "gc")] == [3]
     assert sealgate.parsed("scrub", "--all")["findings"] == []
+
+
+def test_users_go_on_while_files_are_looked_over_for_old_versions(
+    installation: ServedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a million files that takes seconds, every few minutes."""
+    meanwhile: list[str] = []
+    with running(installation) as gateway, ThreadPoolExecutor(1) as other:
+        prunable = gateway.vault.prunable
+
+        def slow(tx: Transaction, name: str, after_id: bytes) -> tuple[list[bytes], bytes | None]:
+            other.submit(write, gateway, f"/{name}/{name}", b"x").result(GOES_ON_S)
+            meanwhile.append(name)
+            return prunable(tx, name, after_id)
+
+        monkeypatch.setattr(gateway.vault, "prunable", slow)
+        Clearing(gateway).run(strays=False)
+        assert meanwhile == list(gateway.config.shares)
 
 
 def test_gc_tells_of_a_share_that_it_could_not_clear(
