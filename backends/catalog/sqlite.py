@@ -21,7 +21,7 @@ from backends.errors import StorageError, StorageFullError, StorageUnavailableEr
 CATALOG_FILE = "catalog.sqlite"
 BUSY_TIMEOUT_S = 10.0
 _IDLE_LIMIT = 16
-_CACHE_KIB = 8 * 1024
+_CACHE_KIB = 4 * 1024
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",

@@ -8,7 +8,6 @@ storage.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from backends.errors import NotAFolderError, NotFoundError
@@ -41,9 +40,6 @@ _LOCK_DISCOVERY: Final = PropertyName(DAV, "lockdiscovery")
 _OF_A_PATH: Final = frozenset(
     PropertyName(DAV, local) for local in ("quota-used-bytes", "quota-available-bytes")
 )
-
-# A folder is asked for again and again, and most of its names are still the same.
-_href_name = lru_cache(maxsize=16_384)(urls.href_name)
 
 
 def propfind(exchange: Exchange) -> Response:
@@ -171,10 +167,11 @@ class _Answer:
     def append_page(self, parts: list[str], folder: NodeInfo, page: Sequence[Entry]) -> None:
         """Append the responses for ``page`` of a listing of ``folder``."""
         base = urls.href(folder.path, folder=True)
+        href_name = urls.href_name
         append = self._append_names if self._wanted.names_only else self._append_values
         for entry in page:
             end = "/" if entry.is_folder else ""
-            parts.append(f"<D:response><D:href>{base}{_href_name(entry.name)}{end}</D:href>")
+            parts.append(f"<D:response><D:href>{base}{href_name(entry.name)}{end}</D:href>")
             append(parts, entry.info(folder.path) if self._needs_path else entry)
             parts.append("</D:response>")
 
