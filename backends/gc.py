@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager
 
 from backends.blobs import BlobStore
 from backends.catalog import marks, nodes, segments, uploads, vacated, versions
+from backends.catalog.nodes import NodeRow
 from backends.catalog.versions import Dated
 from backends.errors import IntegrityError
-from backends.ledger import Ledger, changes
+from backends.ledger import SUBTREE_LIMIT, Ledger, changes
 from backends.share import Share, ShareSettings
 from backends.tunnel import TUNNEL_US
 from gateway.model import SECOND_US, Transaction, UnitOfWork
@@ -31,8 +32,8 @@ BATCH_LIMIT = 500
 MARK_LIMIT = 5000
 """The most segments whose use is looked up in one transaction."""
 
-TRASH_BATCH_LIMIT = 20
-"""The most trashed nodes, each with all that was below it, purged in one transaction."""
+STAGED_GRACE_US = 24 * 3600 * SECOND_US
+"""How long a copy that is not complete stays: longer than any takes."""
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]
@@ -106,17 +107,32 @@ def _current_id(tx: Transaction, share: Share, file_id: bytes) -> bytes | None:
 
 
 def purge_next(tx: Transaction, share: Share, now_us: int) -> int:
-    """Purge a batch of what has lain in the trash for too long; return how many nodes went."""
-    before_us = now_us - share.settings.trash_s * SECOND_US
-    old = nodes.trashed(tx, share.id, since_us=0, before_us=before_us, count=TRASH_BATCH_LIMIT)
+    """Purge a batch of what has lain in the trash for too long; return how many nodes went.
+
+    And of what was set aside, and of copies that were never completed.
+    """
     count = 0
     with changes(tx, share.id, share.seal) as ledger:
-        for row in old:
-            # It may have gone with a folder before it; what was edited stays for scrub to report.
-            if nodes.any_by_id(tx, row.id) is not None:
-                with contextlib.suppress(IntegrityError):
-                    count += ledger.remove_subtree(row.id)
+        for row in _purgeable(tx, share, now_us):
+            if count == SUBTREE_LIMIT:
+                break
+            # What was edited stays for scrub to report.
+            with contextlib.suppress(IntegrityError):
+                count += ledger.remove_some(row.id, SUBTREE_LIMIT - count)
     return count
+
+
+def _purgeable(tx: Transaction, share: Share, now_us: int) -> list[NodeRow]:
+    def span(since_us: int, before_us: int) -> list[NodeRow]:
+        return nodes.trashed(
+            tx, share.id, since_us=since_us, before_us=before_us, count=BATCH_LIMIT
+        )
+
+    aside = span(nodes.ASIDE_US, nodes.STAGED_US)
+    staged = span(nodes.STAGED_US, nodes.TRASH_FROM_US)
+    trash = span(nodes.TRASH_FROM_US, now_us - share.settings.trash_s * SECOND_US)
+    left = [row for row in staged if row.created_us < now_us - STAGED_GRACE_US]
+    return [*aside, *left, *trash]
 
 
 def forget(tx: Transaction, now_us: int) -> None:

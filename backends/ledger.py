@@ -22,11 +22,15 @@ from backends.extents import Extent
 from backends.keyring import Mac, StateCipher
 from backends.memo import Memo
 from gateway.model import Transaction
+from gateway.paths import DEPTH_LIMIT
 
 DIGEST_MODULUS = 1 << 256
 
 CHECKED_ROWS_LIMIT = 4096
 """How many verified rows of a share are remembered: some 3 MiB of a process's memory."""
+
+SUBTREE_LIMIT = 200
+"""The most nodes copied or removed in one transaction: others wait up to 0.1 s."""
 
 _STATE = struct.Struct(">32sQQI")
 _NODE = struct.Struct(">16s16s16sB16sQqqqHHH")
@@ -200,15 +204,19 @@ class Ledger:
             self._more_digest += self._seal.property_element(node_id, sealed)
         self._changed = True
 
-    def remove_subtree(self, node_id: bytes) -> int:
+    def remove_some(self, node_id: bytes, limit: int) -> int:
         """Remove a node and all below it, trashed or not, with versions and properties.
 
+        At most ``limit`` nodes at once, for others wait, and what lies deepest first. A node of
+        which something is left is set aside, where nobody finds it, for further calls to remove.
         Returns how many nodes went.
         """
-        doomed = nodes.subtree(self._tx, node_id)
-        for each in doomed:
-            # Else an edit could be had away with by letting the janitor remove what was edited.
-            self._seal.checked(each)
+        top = nodes.any_by_id(self._tx, node_id)
+        if top is None:
+            return 0
+        doomed = self._deepest(top, limit)
+        if doomed[-1].id != node_id and top.deleted_us != nodes.ASIDE_US:
+            self.put_node(node_id, deleted_us=nodes.ASIDE_US)
         for each in doomed:
             sealed = nodes.properties_of(self._tx, each.id)
             if sealed is not None:
@@ -218,6 +226,33 @@ class Ledger:
         nodes.remove(self._tx, [each.id for each in doomed])
         self._count(removed=[each.mac for each in doomed], more_nodes=-len(doomed))
         return len(doomed)
+
+    def _deepest(self, top: NodeRow, limit: int) -> list[NodeRow]:
+        """Return up to ``limit`` nodes of a subtree, each behind all that lies below it."""
+        found: list[NodeRow] = []
+        # The way down: a folder, those of its nodes still to be looked at, and if that is all.
+        way: list[tuple[NodeRow, list[NodeRow], bool]] = []
+        inside: list[NodeRow] = [top]
+        whole = True
+        while len(found) < limit:
+            if inside:
+                # Else an edit could be had away with by letting the janitor remove what was edited.
+                row = self._seal.checked(inside.pop())
+                if not row.is_folder:
+                    found.append(row)
+                    continue
+                if len(way) > DEPTH_LIMIT:
+                    raise IntegrityError(f"Node {_hex(row.id)} lies below itself.")
+                way.append((row, inside, whole))
+                room = limit - len(found)
+                inside = nodes.any_children(self._tx, row.id, room)
+                whole = len(inside) < room
+            elif not way or not whole:
+                break
+            else:
+                row, inside, whole = way.pop()
+                found.append(row)
+        return found
 
     def add_version(self, row: VersionRow, extents: Sequence[Extent]) -> None:
         """Add a version, already signed."""

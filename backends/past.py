@@ -22,7 +22,7 @@ from backends.errors import (
     ParentMissingError,
 )
 from backends.history import History, Verified
-from backends.ledger import changes
+from backends.ledger import SUBTREE_LIMIT, changes
 from backends.share import Share
 from gateway.model import Clock, Kind, Transaction, TrashedNode, VersionInfo
 
@@ -82,7 +82,7 @@ class Past:
 
         What a deleted folder held belongs to it and does not appear by itself.
         """
-        since_us = 0
+        since_us = nodes.TRASH_FROM_US
         # Those of the moment that the next batch begins with; there may be any number of them.
         seen: set[bytes] = set()
         while True:
@@ -104,7 +104,7 @@ class Past:
     def in_trash(self, tx: Transaction, share: Share, node_id: bytes) -> Trashed:
         """Return a node of the trash; NotFoundError when it does not lie there."""
         row = nodes.any_by_id(tx, node_id)
-        if row is None or row.share_id != share.id or row.deleted_us is None:
+        if row is None or row.share_id != share.id or (row.deleted_us or 0) < nodes.TRASH_FROM_US:
             raise NotFoundError("Nothing of that id lies in the trash of this share.")
         return self._trashed(tx, share, share.seal.checked(row))
 
@@ -135,10 +135,16 @@ class Past:
             )
 
     def purge(self, tx: Transaction, trashed: Trashed) -> int:
-        """Remove a node of the trash and all that was below it for good; return how many."""
-        share = trashed.share
+        """Remove a node of the trash and all that was below it for good; return how many went.
+
+        Of something large at first a part; nobody finds the rest, which ``purge`` called again
+        removes until nothing goes any more, and ``gc`` in any case.
+        """
+        share, row = trashed.share, nodes.any_by_id(tx, trashed.row.id)
+        if row is None or row.deleted_us is None:
+            return 0
         with changes(tx, share.id, share.seal) as ledger:
-            return ledger.remove_subtree(trashed.row.id)
+            return ledger.remove_some(row.id, SUBTREE_LIMIT)
 
     def _described(self, tx: Transaction, file: NodeRow, row: VersionRow) -> VersionInfo:
         sha256, damaged = None, False

@@ -92,7 +92,7 @@ class Tunnel:
                 ledger.put_version(version.row, handed, None)
         if former.deleted_us is not None and former.version_id == note.version_id:
             # All that is left of it is copies of what ``row`` has.
-            ledger.remove_subtree(former.id)
+            ledger.remove_some(former.id, 1)
         self._date_newest(ledger, row, own, past)
         return ledger.put_node(row.id, created_us=former.created_us)
 

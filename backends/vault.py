@@ -10,27 +10,28 @@ whether they do is best read in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 from backends import gc
 from backends.blobs import BlobStore
 from backends.catalog import nodes, versions
-from backends.catalog.nodes import NO_VERSION, EntryRow, NodeRow
+from backends.catalog.nodes import EntryRow, NodeRow
 from backends.content import Content
+from backends.copies import Copies
 from backends.draft import POOL_LIMIT, Draft, SealedContent
 from backends.errors import IntegrityError, NotAFolderError
 from backends.history import History
 from backends.keyring import RandomBytes
-from backends.ledger import Ledger, changes
+from backends.ledger import SUBTREE_LIMIT, Ledger, changes
 from backends.past import Past
 from backends.properties import packed, unpacked
 from backends.room import Room
 from backends.scrub.scrub import Scrub
-from backends.segment import ID_SIZE_BYTES
 from backends.share import Share, Shares, ShareSettings
 from backends.tunnel import Tunnel
 from backends.unfinished import Unfinished
@@ -95,6 +96,7 @@ class Vault:
         self.past = Past(self._history, clock)
         self.room = Room(store, clock)
         self._tunnel = Tunnel(self._history, self.room, clock)
+        self.copies = Copies(self._history, self.room, clock=clock, random_bytes=random_bytes)
         self.unfinished = Unfinished(self._history, clock=clock, random_bytes=random_bytes)
         self.scrub = Scrub(shares, store, self._history, clock)
 
@@ -315,7 +317,9 @@ class Vault:
         share = folder.share
         self.room.require_quota(tx, share, sealed.size_bytes, upload=sealed.version_id)
         with self._changes(tx, share) as ledger:
-            row = self._new_row(folder.row, share, name, author=author, modified_us=modified_us)
+            row = self.copies.new_row(
+                share, folder.id, name, author=author, modified_us=modified_us
+            )
             row = row._replace(version_id=sealed.version_id, size_bytes=sealed.size_bytes)
             (row,) = ledger.add_nodes([row])
             self._history.record(tx, ledger, row.id, sealed, modified_us=modified_us, author=author)
@@ -334,7 +338,7 @@ class Vault:
             if versions.count_of_node(tx, source.id) > 1:
                 self._discard(tx, ledger, source, author=author)
             else:
-                ledger.remove_subtree(source.id)
+                ledger.remove_some(source.id, 1)
             ledger.put_node(source.row.parent_id, modified_us=self._clock())
         return updated
 
@@ -360,7 +364,7 @@ class Vault:
         """Add a new, empty folder; the name must be free."""
         share, now_us = folder.share, self._clock()
         with self._changes(tx, share) as ledger:
-            row = self._new_row(folder.row, share, name, author=author, modified_us=now_us)
+            row = self.copies.new_row(share, folder.id, name, author=author, modified_us=now_us)
             (row,) = ledger.add_nodes([row._replace(is_folder=True)])
             ledger.put_node(folder.id, modified_us=now_us)
         return Node(share, row, folder.path.child(name))
@@ -368,8 +372,9 @@ class Vault:
     def delete(self, tx: Transaction, node: Node, *, author: str) -> None:
         """Take the node, and with it all below it, out of the tree.
 
-        Where the share keeps a trash the nodes stay restorable; otherwise they and their versions
-        are gone when the transaction commits (their segments when ``gc`` runs).
+        Where the share keeps a trash the nodes stay restorable; otherwise nobody finds them any
+        more when the transaction commits, and what it did not remove at once, their segments too,
+        is gone when ``gc`` has run.
         """
         with self._changes(tx, node.share) as ledger:
             self._discard(tx, ledger, node, author=author)
@@ -396,17 +401,29 @@ class Vault:
         """Copy the node (and if ``deep`` all below it) to a free name in its share.
 
         The copy shares the segments, so it costs nothing for each byte; the quota counts it all
-        the same, whole, before anything is copied.
+        the same, whole, before anything is copied. For what is larger than ``is_large`` says there
+        are ``copies``.
         """
         assert not node.is_folder or not folder.path.is_within(node.path)
         share = node.share
         sources = [node, *(self.descendants(tx, node) if deep and node.is_folder else ())]
         self.room.require_quota(tx, share, sum(each.row.size_bytes for each in sources))
         with self._changes(tx, share) as ledger:
-            row = self._copied(tx, ledger, sources, folder, name, author=author)
+            rows: dict[bytes, NodeRow] = {}
+            for source in sources:
+                parent_id = rows[source.row.parent_id].id if rows else folder.id
+                own_name = source.path.name if rows else name
+                rows[source.id] = self.copies.copied(
+                    tx, ledger, share, source.row, folder_id=parent_id, name=own_name, author=author
+                )
             ledger.put_node(folder.id, modified_us=self._clock())
-            row = self._continued(tx, ledger, share, row, author=author)
+            row = self._continued(tx, ledger, share, rows[node.id], author=author)
         return Node(share, row, folder.path.child(name))
+
+    def is_large(self, tx: Transaction, folder: Node) -> bool:
+        """Return whether there is more below the folder than one transaction should copy."""
+        below = self.descendants(tx, folder)
+        return next(islice(below, SUBTREE_LIMIT - 1, None), None) is not None
 
     def set_modified(self, tx: Transaction, node: Node, modified_us: int) -> Node:
         """Set the node's modification time."""
@@ -470,7 +487,8 @@ class Vault:
         updated = self._put_version(
             tx, ledger, file, sealed, modified_us=modified_us, author=author
         )
-        ledger.put_properties(file.id, self._resealed_properties(tx, source, file.id))
+        properties = self.copies.resealed_properties(tx, source.share, source.id, file.id)
+        ledger.put_properties(file.id, properties)
         return updated
 
     def _continued(
@@ -485,65 +503,7 @@ class Vault:
 
     def _discard(self, tx: Transaction, ledger: Ledger, node: Node, *, author: str) -> None:
         if not node.share.settings.trash_s:
-            ledger.remove_subtree(node.id)
+            ledger.remove_some(node.id, SUBTREE_LIMIT)
             return
         self._tunnel.vacate(tx, node.share, node.row, author=author)
         ledger.put_node(node.id, deleted_us=self._clock(), deleted_by=author)
-
-    def _copied(
-        self,
-        tx: Transaction,
-        ledger: Ledger,
-        sources: Iterable[Node],
-        folder: Node,
-        name: str,
-        *,
-        author: str,
-    ) -> NodeRow:
-        """Copy ``sources``, each folder before what it holds; return the row of the first."""
-        rows: dict[bytes, NodeRow] = {}
-        for source in sources:
-            parent = rows.get(source.row.parent_id, folder.row) if rows else folder.row
-            row = self._new_row(
-                parent,
-                source.share,
-                source.path.name if rows else name,
-                author=author,
-                modified_us=self._clock() if source.is_folder else source.row.modified_us,
-            )
-            sealed = None
-            if source.is_folder:
-                row = row._replace(is_folder=True)
-            else:
-                version = self._history.current(tx, source.row)
-                sealed = self._history.shared(tx, version, source.share.key)
-                row = row._replace(version_id=sealed.version_id, size_bytes=sealed.size_bytes)
-            (row,) = ledger.add_nodes([row])
-            if sealed is not None:
-                self._history.record(
-                    tx, ledger, row.id, sealed, modified_us=row.modified_us, author=author
-                )
-            properties = self._resealed_properties(tx, source, row.id)
-            if properties is not None:
-                ledger.put_properties(row.id, properties)
-            rows[source.id] = row
-        return next(iter(rows.values()))
-
-    def _new_row(
-        self, folder: NodeRow, share: Share, name: str, *, author: str, modified_us: int
-    ) -> NodeRow:
-        return NodeRow(
-            id=self._random_bytes(ID_SIZE_BYTES),
-            share_id=share.id,
-            parent_id=folder.id,
-            name_sealed=share.names.seal(folder.id, name),
-            is_folder=False,
-            version_id=NO_VERSION,
-            size_bytes=0,
-            created_us=self._clock(),
-            modified_us=modified_us,
-            created_by=author,
-        )
-
-    def _resealed_properties(self, tx: Transaction, source: Node, node_id: bytes) -> bytes | None:
-        return packed(source.share, node_id, self.properties(tx, source))

@@ -40,6 +40,7 @@ from gateway.operations import content, listing, locks, past, tree, whole
 from gateway.operations.listing import Listing, Scan
 from gateway.passage import Mode, Passage, Surroundings, noted
 from gateway.paths import VirtualPath
+from gateway.staging import staging
 from gateway.upload import READ_END, Upload
 
 
@@ -198,9 +199,20 @@ class Door:
         replace: bool = False,
         recursive: bool = True,
     ) -> bool:
-        """Copy; True when nothing of the target's name existed."""
-        with self._operation("copy", source, Mode.CHANGE, target=target) as op:
-            return tree.copy(op, source, target, replace=replace, recursive=recursive)
+        """Copy; True when nothing of the target's name existed.
+
+        A large folder is made ready where nobody finds it, in turns with what others do; the
+        operation that puts it in its place is the one that counts, and is recorded.
+        """
+        with self._operation("copy", source, Mode.PREPARE, target=target) as op:
+            large = tree.large_copy(op, source, target, replace=replace, recursive=recursive)
+        with (
+            staging(self._passage, source, target, large) as staged,
+            self._operation("copy", source, Mode.CHANGE, target=target) as op,
+        ):
+            return tree.copy(
+                op, source, target, replace=replace, recursive=recursive, staged=staged
+            )
 
     def set_times(self, path: VirtualPath, *, modified_us: int) -> None:
         """Set the modification time (microseconds since 1970 UTC)."""

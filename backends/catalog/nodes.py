@@ -18,6 +18,15 @@ from gateway.model import Transaction
 
 NO_VERSION = b""
 
+ASIDE_US = 0
+"""``deleted_us`` of a node that is neither in the tree nor in the trash, and to be removed."""
+
+STAGED_US = 1
+"""``deleted_us`` of the top of a copy that is not complete yet."""
+
+TRASH_FROM_US = 2
+"""The first ``deleted_us`` of what lies in the trash."""
+
 
 class NodeRow(NamedTuple):
     """One row of ``nodes``. ``deleted_us`` None: it lives."""
@@ -61,6 +70,8 @@ _BY_NAME = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _AT_NAME, _LIVE))
 _BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, _LIVE))
 _ANY_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS))
 _CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _LIVE))
+_ANY_CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER).limit(parameter("count")))
+_IDS_IN = Query(sa.select(nodes.c.id).where(_IN_FOLDER, _LIVE))
 _ENTRY_COLUMNS = tuple(nodes.c[name] for name in EntryRow._fields[:-1])
 _NEXT_NAMES = (_IN_FOLDER, _LIVE, nodes.c.name_sealed > parameter("after"))
 _ENTRIES = Query(
@@ -85,18 +96,6 @@ _TRASHED = Query(
     )
     .order_by(nodes.c.deleted_us, nodes.c.id)
     .limit(parameter("count"))
-)
-_SUBTREE = Query(
-    sa.text(
-        """
-        WITH RECURSIVE below(id) AS (
-            SELECT id FROM nodes WHERE id = :node_id
-            UNION
-            SELECT nodes.id FROM below JOIN nodes ON nodes.parent_id = below.id
-        )
-        SELECT {columns} FROM below JOIN nodes ON nodes.id = below.id
-        """.format(columns=", ".join(f"nodes.{name}" for name in NodeRow._fields))  # noqa: S608  names of columns
-    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
 _HEIGHT = Query(
     sa.text(
@@ -175,6 +174,16 @@ def children(tx: Transaction, parent_id: bytes) -> list[NodeRow]:
     return [NodeRow(*row) for row in _CHILDREN.each(tx, parent_id=parent_id)]
 
 
+def any_children(tx: Transaction, parent_id: bytes, count: int) -> list[NodeRow]:
+    """Return up to ``count`` nodes of the folder, live or not, in no order."""
+    return [NodeRow(*row) for row in _ANY_CHILDREN.rows(tx, parent_id=parent_id, count=count)]
+
+
+def ids_in(tx: Transaction, parent_id: bytes) -> list[bytes]:
+    """Return the ids of the live nodes of the folder, in no order."""
+    return [row[0] for row in _IDS_IN.each(tx, parent_id=parent_id)]
+
+
 def entries(
     tx: Transaction, parent_id: bytes, after: bytes, count: int, *, with_properties: bool = False
 ) -> list[EntryRow]:
@@ -201,11 +210,6 @@ def trashed(
     """Return up to ``count`` nodes of the share that were deleted in a span, oldest first."""
     rows = _TRASHED.rows(tx, share_id=share_id, since_us=since_us, before_us=before_us, count=count)
     return [NodeRow(*row) for row in rows]
-
-
-def subtree(tx: Transaction, node_id: bytes) -> list[NodeRow]:
-    """Return the node and everything below it, live or in the trash, in no order."""
-    return [NodeRow(*row) for row in _SUBTREE.rows(tx, node_id=node_id)]
 
 
 def height(tx: Transaction, node_id: bytes, enough: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from backends import gc
+from backends.catalog.engine import giving_way
 from gateway.app import Gateway
 from gateway.audit.record import Record
 from gateway.errors import SealgateError
@@ -84,19 +85,19 @@ class Clearing:
             with self._gateway.catalog.snapshot() as tx:
                 files, after = vault.prunable(tx, name, after)
             if files:
-                with self._gateway.journal.begin() as tx:
+                with giving_way(), self._gateway.journal.begin() as tx:
                     count = vault.prune(tx, name, files)
                     self._note(tx, name, count)
                 cleared.versions += count
         count = 1
         while count and self._going():
-            with self._gateway.journal.begin() as tx:
+            with giving_way(), self._gateway.journal.begin() as tx:
                 count = vault.purge_next(tx, name)
                 self._note(tx, name, count)
             cleared.trashed += count
         count = 1
         while count and self._going():
-            with self._gateway.journal.begin() as tx:
+            with giving_way(), self._gateway.journal.begin() as tx:
                 count = vault.unfinished.expire_next(tx, vault.share(tx, name))
                 self._note(tx, name, count)
             cleared.uploads += count

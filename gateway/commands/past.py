@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from backends.catalog.engine import giving_way
 from backends.content import Content
 from backends.errors import IsAFolderError, NotFoundError, ParentMissingError
 from backends.past import Trashed
@@ -168,17 +169,29 @@ def run_trash_restore(arguments: argparse.Namespace) -> int:
 
 def run_trash_purge(arguments: argparse.Namespace) -> int:
     """Remove something in the trash for good."""
-    with opened(arguments) as gateway, gateway.journal.begin() as tx:
-        trashed = _in_trash(gateway, tx, arguments.share, arguments.id)
-        count = gateway.vault.past.purge(tx, trashed)
-        record = administrative("purge")
-        node = Node(trashed.share, trashed.row, trashed.info.path)
-        gateway.journal.append(tx, replace(record, count=count, **_about(node, "")))
+    with opened(arguments) as gateway:
+        with gateway.journal.begin() as tx:
+            trashed = _in_trash(gateway, tx, arguments.share, arguments.id)
+            count = gone = _purge(gateway, tx, trashed)
+        while gone:
+            with giving_way(), gateway.journal.begin() as tx:
+                gone = _purge(gateway, tx, trashed)
+            count += gone
     if arguments.json:
         print_json({"id": trashed.info.node_id, "removed": count})
     else:
         say(f"{trashed.info.path} is gone for good ({count} files and folders).")
     return DONE
+
+
+def _purge(gateway: Gateway, tx: Transaction, trashed: Trashed) -> int:
+    """Remove a part, with its record; return how many nodes went."""
+    count = gateway.vault.past.purge(tx, trashed)
+    if count:
+        node = Node(trashed.share, trashed.row, trashed.info.path)
+        record = replace(administrative("purge"), count=count, **_about(node, ""))
+        gateway.journal.append(tx, record)
+    return count
 
 
 def _about(node: Node, version_id: str) -> dict[str, Any]:

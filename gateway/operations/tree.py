@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from backends.catalog import locks
+from backends.copies import StagedCopy
 from backends.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -153,9 +154,66 @@ def move(
 
 
 def copy(
-    op: Operation, source: VirtualPath, target: VirtualPath, *, replace: bool, recursive: bool
+    op: Operation,
+    source: VirtualPath,
+    target: VirtualPath,
+    *,
+    replace: bool,
+    recursive: bool,
+    staged: StagedCopy | None = None,
 ) -> bool:
-    """Copy a node, sharing its content; True when nothing of the target's name existed."""
+    """Copy a node, sharing its content; True when nothing of the target's name existed.
+
+    ``staged``: the copy of the folder, complete, which is only to be put in its place.
+    """
+    node, folder, there = _require_copyable(
+        op, source, target, replace=replace, recursive=recursive, staged=staged
+    )
+    existing = op.at_end(there, target)
+    if existing is not None and _merges(node, existing):
+        op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
+        return False
+    if existing is not None:
+        _remove(op, there)
+    if staged is not None:
+        op.vault.copies.attach(
+            op.tx, node.share, staged, node.row, folder=folder.row, name=target.name
+        )
+    else:
+        op.vault.copy(op.tx, node, folder, target.name, author=op.principal_id, deep=recursive)
+    return existing is None
+
+
+def large_copy(
+    op: Operation, source: VirtualPath, target: VirtualPath, *, replace: bool, recursive: bool
+) -> tuple[Node, Node] | None:
+    """Return source and target folder of a copy that takes more than one transaction.
+
+    It is asked for everything that ``copy`` asks. None for what is copied at once.
+    """
+    op.allow(Action.READ, source)
+    node = op.require(source)
+    if not (recursive and node.is_folder and op.vault.is_large(op.tx, node)):
+        return None
+    node, folder, _there = _require_copyable(
+        op, source, target, replace=replace, recursive=recursive, staged=None
+    )
+    return node, folder
+
+
+def _require_copyable(
+    op: Operation,
+    source: VirtualPath,
+    target: VirtualPath,
+    *,
+    replace: bool,
+    recursive: bool,
+    staged: StagedCopy | None,
+) -> tuple[Node, Node, list[Node]]:
+    """Return the node, the folder it is to be copied to, and what is there of the target.
+
+    Policy is asked for what was copied already, if anything was, under the names of its source.
+    """
     op.allow(Action.READ, source)
     there = op.lineage(target)
     existing = op.at_end(there, target)
@@ -169,19 +227,17 @@ def copy(
     _require_same_tree(node, folder)
     _require_replaceable(op, node, existing, replace=replace, replace_folder=replace)
     if recursive:
-        _require_reachable(op, node, target)
-        op.allow_below(Action.READ, node)
-        op.allow_below(Action.LIST, node)
-        op.allow_below(Action.CREATE, node, rebased=target)
+        copied = node
+        if staged is not None:
+            row = op.vault.copies.top(op.tx, node.share, staged, node.row)
+            copied = Node(node.share, row, source)
+        _require_reachable(op, copied, target)
+        op.allow_below(Action.READ, copied)
+        op.allow_below(Action.LIST, copied)
+        op.allow_below(Action.CREATE, copied, rebased=target)
     op.require_condition()
     op.require_unlocked(there, membership=False)
-    if existing is not None and _merges(node, existing):
-        op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
-        return False
-    if existing is not None:
-        _remove(op, there)
-    op.vault.copy(op.tx, node, folder, target.name, author=op.principal_id, deep=recursive)
-    return existing is None
+    return node, folder, there
 
 
 def set_times(op: Operation, path: VirtualPath, *, modified_us: int) -> None:

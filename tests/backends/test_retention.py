@@ -140,7 +140,7 @@ def test_what_was_trashed_in_a_folder_still_in_use_is_purged_alone(world: World)
 
 def test_trash_is_purged_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No transaction grows with the trash; what is left comes with the next call."""
-    monkeypatch.setattr(gc, "TRASH_BATCH_LIMIT", 2)
+    monkeypatch.setattr(gc, "SUBTREE_LIMIT", 2)
     for name in "abc":
         world.write(f"/kept/{name}", b"x")
         with world.catalog.begin() as tx:

@@ -79,6 +79,7 @@ NAMES = st.sampled_from(["a", "b", "c", "é"])
 AUTHORS = st.sampled_from(["p1", "p1", "p2"])
 DOINGS = st.sampled_from(["begin", "put", "put", "truncate", "read", "commit", "cut", "abort"])
 WAITS_S = st.sampled_from([1, 1, 14, 16, 301, 3601, 25 * 3600, 3 * DAY_S, 31 * DAY_S])
+COPYING = st.sampled_from(["shallow", "whole", "in turns"])
 TIDYING = st.sampled_from(["", "", "", "gc", "prune", "purge", "expire", "forget"])
 
 
@@ -476,9 +477,10 @@ class VaultMachine(RuleBasedStateMachine):
         self._commit(writing, author)
 
     @precondition(lambda self: self._live())
-    @rule(which=PICKS, folder=PICKS, name=NAMES, author=AUTHORS, deep=st.booleans())
-    def copy(self, which: int, folder: int, name: str, author: str, deep: bool) -> None:
+    @rule(which=PICKS, folder=PICKS, name=NAMES, author=AUTHORS, how=COPYING)
+    def copy(self, which: int, folder: int, name: str, author: str, how: str) -> None:
         """Copy a node; over a file, a file becomes its next version."""
+        deep = how != "shallow"
         entry, where = pick(self._live(), which), pick(self.model.folders(), folder)
         there = self.model.at(where, name)
         if self.model.within(where, entry.id) or there is entry or len(self.model.nodes) > 60:
@@ -497,6 +499,8 @@ class VaultMachine(RuleBasedStateMachine):
                 target = self.located(tx, there.id)
                 return vault.replace_content(tx, target, node, author=author)
             parent = self.located(tx, where)
+            if how == "in turns" and entry.folder:
+                return self.world.copy_in_turns(tx, node, parent, name, author=author)
             return vault.copy(tx, node, parent, name, author=author, deep=deep)
 
         made = self.refused(expected=full, change=copied)
@@ -536,6 +540,8 @@ class VaultMachine(RuleBasedStateMachine):
         now_us = self.step("delete")
         with self.world.catalog.begin() as tx:
             self.world.vault.delete(tx, self.located(tx, entry.id), author=author)
+        if not SHARES[self.share].trash_s:
+            self._purge_next()
         self.model.delete(entry, author, now_us)
 
     @precondition(lambda self: self._live())
@@ -619,8 +625,17 @@ class VaultMachine(RuleBasedStateMachine):
         with self.world.catalog.begin() as tx:
             share = self.world.vault.share(tx, self.share)
             past = self.world.vault.past
-            went = past.purge(tx, past.in_trash(tx, share, entry.id))
+            trashed = past.in_trash(tx, share, entry.id)
+            went = past.purge(tx, trashed)
+            while gone := past.purge(tx, trashed):
+                went += gone
         assert went == self.model.remove(entry.id)
+
+    def _purge_next(self) -> None:
+        gone = 1
+        while gone:
+            with self.world.catalog.begin() as tx:
+                gone = self.world.vault.purge_next(tx, self.share)
 
     # Time, keys, processes
 
@@ -862,8 +877,12 @@ def pick(choices: Sequence[T], number: int) -> T:
     return choices[number % len(choices)]
 
 
-def test_the_vault_does_what_the_model_says(tmp_path: Path) -> None:
+def test_the_vault_does_what_the_model_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever is done in whatever order: content, names, histories, counters, ledger, blobs."""
+    for module in ("gc", "past", "vault"):
+        monkeypatch.setattr(f"backends.{module}.SUBTREE_LIMIT", 2)
     catalog = open_catalog(tmp_path)
     catalog.migrate()
     catalog.close()
