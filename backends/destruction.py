@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from backends.blobs import BlobStore
 from backends.catalog import keys, marks, nodes, remains, segments, versions
+from backends.catalog.engine import giving_way
 from backends.catalog.nodes import NodeRow
 from backends.catalog.versions import SegmentRow, VersionRow
 from backends.content import StoredSegment, sealed_space
@@ -158,7 +159,7 @@ def clear(
     node_count = version_count = segment_count = 0
     after_id = b""
     while True:
-        with catalog.begin() as tx:
+        with giving_way(), catalog.begin() as tx:
             node_ids = remains.nodes_of_share(tx, share_id, after_id, CLEAR_BATCH)
             remains.remove_nodes(tx, node_ids)
         if not node_ids:
@@ -166,7 +167,7 @@ def clear(
         node_count, after_id = node_count + len(node_ids), node_ids[-1]
         done(len(node_ids))
     while True:
-        with catalog.begin() as tx:
+        with giving_way(), catalog.begin() as tx:
             version_ids = versions.ids_of_share(tx, share_id, CLEAR_BATCH)
             versions.remove(tx, version_ids)
         if not version_ids:

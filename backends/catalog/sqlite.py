@@ -22,11 +22,14 @@ CATALOG_FILE = "catalog.sqlite"
 BUSY_TIMEOUT_S = 10.0
 _IDLE_LIMIT = 16
 _CACHE_KIB = 4 * 1024
+_LOG_LIMIT_BYTES = 64 * 1024 * 1024
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     f"cache_size = -{_CACHE_KIB}",
     "temp_store = MEMORY",
+    # While a scrub or a backup reads its snapshot the log only grows; afterwards it is cut again.
+    f"journal_size_limit = {_LOG_LIMIT_BYTES}",
     # What is deleted is overwritten: a destroyed key must not lie on in a free page.
     "secure_delete = ON",
 )

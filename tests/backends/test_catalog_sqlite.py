@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from backends.catalog import keys
+from backends.catalog import keys, sqlite
 from backends.catalog.engine import Catalog
 from backends.catalog.sqlite import CATALOG_FILE, open_catalog
 from backends.catalog.statement import Tx
 from backends.errors import StorageUnavailableError
+
+LOG_LIMIT_BYTES = 6 << 20
 
 
 @pytest.fixture
@@ -38,6 +40,32 @@ def test_commits_are_durable(catalog: Catalog) -> None:
             assert isinstance(tx, Tx)
             assert tx.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert tx.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_log_that_grew_during_a_long_snapshot_is_cut_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the disk would keep the most that it ever was."""
+    small = [
+        f"journal_size_limit = {LOG_LIMIT_BYTES}" if "size_limit" in each else each
+        for each in sqlite._PRAGMAS
+    ]
+    assert small != list(sqlite._PRAGMAS)
+    monkeypatch.setattr(sqlite, "_PRAGMAS", small)
+    catalog = open_catalog(tmp_path)
+    catalog.migrate()
+
+    def write(times: int) -> int:
+        for number in range(times):
+            with catalog.begin() as tx:
+                keys.put_setting(tx, f"k{number}", bytes(4000))
+        return (tmp_path / f"{CATALOG_FILE}-wal").stat().st_size
+
+    with catalog.snapshot() as tx:
+        keys.setting(tx, "k0")
+        assert write(1200) > 2 * LOG_LIMIT_BYTES
+    assert write(1200) <= LOG_LIMIT_BYTES
+    catalog.close()
 
 
 def test_a_broken_catalog_file_is_a_storage_error(tmp_path: Path) -> None:
