@@ -8,12 +8,13 @@ of it ``gc`` removes. Imports the catalog, the history and the ledger; asks nobo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from backends.catalog import nodes
 from backends.catalog.nodes import NO_VERSION, NodeRow
-from backends.errors import ConflictError
+from backends.errors import ChangedMeanwhileError
 from backends.history import History
 from backends.keyring import RandomBytes
 from backends.ledger import SUBTREE_LIMIT, Ledger, changes
@@ -23,20 +24,41 @@ from backends.segment import ID_SIZE_BYTES
 from backends.share import Share
 from gateway.model import Clock, Transaction
 
-_CHANGED = "The folder was changed while it was being copied; copy it again."
+CHANGED = "The folder was changed while it was being copied; copy it again."
+
+
+class Copied(NamedTuple):
+    """One node that was copied: ``name`` is that of both, ``id`` the copy's."""
+
+    source_id: bytes
+    id: bytes
+    name: str
+    is_folder: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StagedCopy:
     """A copy of a folder that nobody finds yet.
 
-    ``folders`` are the ids of the folders copied so far, by those of their sources.
+    ``folders`` has what was copied of folders, by the ids of the sources: the copy's id, and the
+    names that lead there from the top. ``listed`` are the nodes that were there when their folder
+    was first looked at, ``done`` those copied so far.
     """
 
     source_id: bytes
     author: str
     top_id: bytes
-    folders: dict[bytes, bytes] = field(default_factory=dict)
+    folders: dict[bytes, tuple[bytes, tuple[str, ...]]]
+    listed: set[bytes] = field(default_factory=set)
+    done: set[bytes] = field(default_factory=set)
+
+    def take(self, folder_id: bytes, copied: Iterable[Copied]) -> list[bytes]:
+        """Note what a turn, now committed, copied in a folder; return the folders among it."""
+        _, parts = self.folders[folder_id]
+        new = {each.source_id: (each.id, (*parts, each.name)) for each in copied if each.is_folder}
+        self.folders.update(new)
+        self.done.update(each.source_id for each in copied)
+        return list(new)
 
 
 class Copies:
@@ -107,56 +129,67 @@ class Copies:
     # In turns
 
     def begin(
-        self,
-        tx: Transaction,
-        share: Share,
-        source: NodeRow,
-        *,
-        folder: NodeRow,
-        name: str,
-        author: str,
+        self, tx: Transaction, share: Share, source: NodeRow, name: str, *, author: str
     ) -> StagedCopy:
-        """Begin a copy of a folder that is to be ``name`` in another, with the folder alone."""
+        """Begin a copy of a folder, with the folder alone.
+
+        Until it is attached it lies under the root of the share, which nobody can delete: with any
+        other folder it could go in part.
+        """
         with changes(tx, share.id, share.seal) as ledger:
             top = self.copied(
                 tx,
                 ledger,
                 share,
                 source,
-                folder_id=folder.id,
+                folder_id=share.row.root_id,
                 name=name,
                 author=author,
                 deleted_us=nodes.STAGED_US,
             )
-        return StagedCopy(source.id, author, top.id, {source.id: top.id})
+        return StagedCopy(source.id, author, top.id, {source.id: (top.id, ())})
 
-    def go_on(
+    @staticmethod
+    def present(
+        tx: Transaction, share: Share, folder_id: bytes, node_ids: Iterable[bytes]
+    ) -> list[tuple[str, NodeRow]]:
+        """Return names and rows of these nodes, as far as they are still in the folder."""
+        found = [nodes.by_id(tx, node_id) for node_id in node_ids]
+        return [
+            (share.names.unseal(folder_id, row.name_sealed), share.seal.checked(row))
+            for row in found
+            if row is not None and row.parent_id == folder_id
+        ]
+
+    def add(
         self,
         tx: Transaction,
         share: Share,
         staged: StagedCopy,
         folder_id: bytes,
-        node_ids: Iterable[bytes],
-    ) -> dict[bytes, NodeRow]:
-        """Copy these nodes, as far as they are still in the folder ``folder_id``.
+        sources: Sequence[tuple[str, NodeRow]],
+    ) -> list[Copied]:
+        """Copy nodes of the folder ``folder_id``, which was copied before.
 
-        Returns the copies by the ids of their sources; once ``tx`` is committed ``folders`` must
-        be told of the folders. Raises QuotaExceededError, ConflictError, IntegrityError.
+        Returns what ``StagedCopy.take`` must be told once ``tx`` is committed. Raises
+        QuotaExceededError, ChangedMeanwhileError, IntegrityError.
         """
-        parent_id = staged.folders[folder_id]
-        found = [nodes.by_id(tx, node_id) for node_id in node_ids]
-        rows = [share.seal.checked(row) for row in found if row and row.parent_id == folder_id]
-        self._room.require_quota(tx, share, sum(row.size_bytes for row in rows))
-        made = {}
+        self.require_staged(tx, share, staged)
+        parent_id, _ = staged.folders[folder_id]
+        self._room.require_quota(tx, share, sum(row.size_bytes for _, row in sources))
+        made = []
         with changes(tx, share.id, share.seal) as ledger:
-            for row in rows:
-                name = share.names.unseal(folder_id, row.name_sealed)
-                # Renamed to the name of what had been copied, which got another one before.
+            for name, row in sources:
                 if nodes.by_name(tx, parent_id, share.names.seal(parent_id, name)) is not None:
-                    raise ConflictError(_CHANGED)
-                made[row.id] = self.copied(
+                    # What had the name before was copied. It is gone if this is new, as when a
+                    # program saves by writing anew; else one of the two would be missing.
+                    if row.id in staged.listed:
+                        raise ChangedMeanwhileError(CHANGED)
+                    continue
+                copy = self.copied(
                     tx, ledger, share, row, folder_id=parent_id, name=name, author=staged.author
                 )
+                made.append(Copied(row.id, copy.id, name, row.is_folder))
         return made
 
     def discard_some(self, tx: Transaction, share: Share, staged: StagedCopy) -> int:
@@ -168,30 +201,22 @@ class Copies:
             return ledger.remove_some(top.id, SUBTREE_LIMIT)
 
     @staticmethod
-    def top(tx: Transaction, share: Share, staged: StagedCopy, source: NodeRow) -> NodeRow:
-        """Return the row of a copy of ``source`` that can be attached; ConflictError."""
-        row = nodes.any_by_id(tx, staged.top_id)
-        if source.id != staged.source_id or row is None or row.deleted_us != nodes.STAGED_US:
-            raise ConflictError(_CHANGED)
-        return share.seal.checked(row)
+    def require_staged(tx: Transaction, share: Share, staged: StagedCopy) -> None:
+        """Raise ChangedMeanwhileError when housekeeping has removed the copy, or begun to."""
+        top = nodes.any_by_id(tx, staged.top_id)
+        if top is None or share.seal.checked(top).deleted_us != nodes.STAGED_US:
+            raise ChangedMeanwhileError(CHANGED)
 
     def attach(
-        self,
-        tx: Transaction,
-        share: Share,
-        staged: StagedCopy,
-        source: NodeRow,
-        *,
-        folder: NodeRow,
-        name: str,
+        self, tx: Transaction, share: Share, staged: StagedCopy, folder_id: bytes, name: str
     ) -> NodeRow:
-        """Put a copy of ``source`` that is complete at a free name of its share."""
-        top = self.top(tx, share, staged, source)
+        """Put a copy that is complete at a free name of a folder of its share."""
+        self.require_staged(tx, share, staged)
         with changes(tx, share.id, share.seal) as ledger:
-            ledger.put_node(folder.id, modified_us=self._clock())
+            ledger.put_node(folder_id, modified_us=self._clock())
             return ledger.put_node(
-                top.id,
-                parent_id=folder.id,
-                name_sealed=share.names.seal(folder.id, name),
+                staged.top_id,
+                parent_id=folder_id,
+                name_sealed=share.names.seal(folder_id, name),
                 deleted_us=None,
             )

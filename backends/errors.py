@@ -45,6 +45,10 @@ class ConflictError(StorageError):
     """The node changed since the caller looked (``base`` no longer is the current version)."""
 
 
+class ChangedMeanwhileError(ConflictError):
+    """What a long operation works on was changed under it; it can be tried again."""
+
+
 class LengthMismatchError(StorageError):
     """Fewer or more bytes arrived than were announced; nothing was committed."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from backends.catalog import keys, nodes, versions
@@ -22,7 +23,6 @@ from backends.extents import Extent
 from backends.keyring import Mac, StateCipher
 from backends.memo import Memo
 from gateway.model import Transaction
-from gateway.paths import DEPTH_LIMIT
 
 DIGEST_MODULUS = 1 << 256
 
@@ -152,6 +152,19 @@ class RowSeal:
         )
 
 
+@dataclass(slots=True)
+class _Level:
+    """A folder on the way down, and what in it is still to be looked at.
+
+    ``whole``: nothing else lies in it. ``keeps``: something in it has to stay.
+    """
+
+    folder: NodeRow | None
+    waiting: list[NodeRow]
+    whole: bool = True
+    keeps: bool = False
+
+
 class Ledger:
     """The changes that one transaction makes to the rows of one share.
 
@@ -215,7 +228,7 @@ class Ledger:
         if top is None:
             return 0
         doomed = self._deepest(top, limit)
-        if doomed[-1].id != node_id and top.deleted_us != nodes.ASIDE_US:
+        if top not in doomed and top.deleted_us != nodes.ASIDE_US:
             self.put_node(node_id, deleted_us=nodes.ASIDE_US)
         for each in doomed:
             sealed = nodes.properties_of(self._tx, each.id)
@@ -228,31 +241,48 @@ class Ledger:
         return len(doomed)
 
     def _deepest(self, top: NodeRow, limit: int) -> list[NodeRow]:
-        """Return up to ``limit`` nodes of a subtree, each behind all that lies below it."""
+        """Return up to ``limit`` nodes of a subtree, each behind all that lies below it.
+
+        An edited row must not be had away with by letting it be removed: IntegrityError, before
+        anything has gone. Where something has, rows that were edited stay for scrub to report, with
+        the folders above them, and the rest goes.
+        """
         found: list[NodeRow] = []
-        # The way down: a folder, those of its nodes still to be looked at, and if that is all.
-        way: list[tuple[NodeRow, list[NodeRow], bool]] = []
-        inside: list[NodeRow] = [top]
-        whole = True
+        above: list[_Level] = []
+        level = _Level(None, [top])
         while len(found) < limit:
-            if inside:
-                # Else an edit could be had away with by letting the janitor remove what was edited.
-                row = self._seal.checked(inside.pop())
-                if not row.is_folder:
+            if level.waiting:
+                row = level.waiting.pop()
+                if not self._removable(row, above, top):
+                    level.keeps = True
+                elif row.is_folder:
+                    above.append(level)
+                    room = limit - len(found)
+                    level = _Level(row, nodes.any_children(self._tx, row.id, room))
+                    level.whole = len(level.waiting) < room
+                else:
                     found.append(row)
-                    continue
-                if len(way) > DEPTH_LIMIT:
-                    raise IntegrityError(f"Node {_hex(row.id)} lies below itself.")
-                way.append((row, inside, whole))
-                room = limit - len(found)
-                inside = nodes.any_children(self._tx, row.id, room)
-                whole = len(inside) < room
-            elif not way or not whole:
+            elif level.folder is None or not level.whole:
                 break
             else:
-                row, inside, whole = way.pop()
-                found.append(row)
+                folder, keeps, level = level.folder, level.keeps, above.pop()
+                if keeps:
+                    level.keeps = True
+                else:
+                    found.append(folder)
         return found
+
+    def _removable(self, row: NodeRow, above: list[_Level], top: NodeRow) -> bool:
+        # An older row, put back, may lie below itself.
+        if any(level.folder is not None and level.folder.id == row.id for level in above):
+            return False
+        try:
+            self._seal.checked(row)
+        except IntegrityError:
+            if top.deleted_us != nodes.ASIDE_US:
+                raise
+            return False
+        return True
 
     def add_version(self, row: VersionRow, extents: Sequence[Extent]) -> None:
         """Add a version, already signed."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
 from typing import cast
 
 from backends import gc
@@ -420,10 +419,15 @@ class Vault:
             row = self._continued(tx, ledger, share, rows[node.id], author=author)
         return Node(share, row, folder.path.child(name))
 
-    def is_large(self, tx: Transaction, folder: Node) -> bool:
+    @staticmethod
+    def is_large(tx: Transaction, folder: Node) -> bool:
         """Return whether there is more below the folder than one transaction should copy."""
-        below = self.descendants(tx, folder)
-        return next(islice(below, SUBTREE_LIMIT - 1, None), None) is not None
+        room, waiting = SUBTREE_LIMIT - 1, [folder.id]
+        while waiting and room >= 0:
+            found = nodes.kinds_in(tx, waiting.pop(), room + 1)
+            room -= len(found)
+            waiting += [node_id for node_id, is_folder in found if is_folder]
+        return room < 0
 
     def set_modified(self, tx: Transaction, node: Node, modified_us: int) -> Node:
         """Set the node's modification time."""

@@ -36,7 +36,7 @@ from gateway.model import (
     Wire,
 )
 from gateway.open_file import Terms
-from gateway.operations import content, listing, locks, past, tree, whole
+from gateway.operations import content, copying, listing, locks, past, tree, whole
 from gateway.operations.listing import Listing, Scan
 from gateway.passage import Mode, Passage, Surroundings, noted
 from gateway.paths import VirtualPath
@@ -204,15 +204,14 @@ class Door:
         A large folder is made ready where nobody finds it, in turns with what others do; the
         operation that puts it in its place is the one that counts, and is recorded.
         """
+        request = copying.Request(source, target, replace, recursive)
         with self._operation("copy", source, Mode.PREPARE, target=target) as op:
-            large = tree.large_copy(op, source, target, replace=replace, recursive=recursive)
+            plan = copying.plan(op, request)
         with (
-            staging(self._passage, source, target, large) as staged,
+            staging(self._passage, plan) as staged,
             self._operation("copy", source, Mode.CHANGE, target=target) as op,
         ):
-            return tree.copy(
-                op, source, target, replace=replace, recursive=recursive, staged=staged
-            )
+            return copying.copy(op, request, plan, staged)
 
     def set_times(self, path: VirtualPath, *, modified_us: int) -> None:
         """Set the modification time (microseconds since 1970 UTC)."""

@@ -59,6 +59,8 @@ class Mode(enum.Enum):
     LOOK_UP = "look-up"
     """Sees a snapshot; repeated ones become one counted record within a second, and they do not
     count as activity."""
+    STAGE = "stage"
+    """Acts in a write transaction on what nobody finds yet; what makes it found is recorded."""
     PREPARE = "prepare"
     """Sees a snapshot and changes nothing; the commit or the abort that follows is recorded."""
 
@@ -144,6 +146,8 @@ class Passage:
                 # A body that forgot to ask policy is a hole: nothing that it did is kept.
                 if not op.decided:
                     raise AssertionError(f"{action} did not ask policy")  # noqa: TRY301
+                if mode is Mode.STAGE:
+                    around.sessions.touch(tx, session, situation.now_us)
                 if mode is Mode.CHANGE:
                     if activity:
                         around.sessions.touch(tx, session, situation.now_us)
@@ -211,7 +215,9 @@ class Passage:
 
     def _transaction(self, mode: Mode) -> contextlib.AbstractContextManager[Transaction]:
         around = self.surroundings
-        return around.journal.begin() if mode is Mode.CHANGE else around.catalog.snapshot()
+        if mode is Mode.CHANGE:
+            return around.journal.begin()
+        return around.catalog.begin() if mode is Mode.STAGE else around.catalog.snapshot()
 
     def _recorded(self, op: Operation, mode: Mode, now_us: int) -> None:
         """Record an operation that saw a snapshot and succeeded."""

@@ -2,7 +2,8 @@
 
 A transaction that writes keeps everyone else from being recorded, and so from being served. A copy
 of more nodes than one may take is therefore made in many, where nobody finds it, each followed by
-a rest. Imports the passage; decides no right: the operation that attaches the copy does.
+a rest. Each is an operation of its own, but leaves a record only if it fails: what counts is the
+one that attaches the copy. Imports the passage and the bodies of the operations.
 """
 
 from __future__ import annotations
@@ -11,108 +12,84 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from backends.catalog import nodes
 from backends.catalog.engine import giving_way
 from backends.copies import StagedCopy
 from backends.errors import StorageError
 from backends.ledger import SUBTREE_LIMIT
-from backends.vault import Node
+from gateway.operations import copying
+from gateway.operations.copying import Plan
+from gateway.operations.operation import Operation
 from gateway.passage import Mode, Passage
-from gateway.paths import VirtualPath
 
 log = logging.getLogger(__name__)
 
 _PASSES = 3
-"""How often the source is gone through for what was moved inside it behind the copying."""
+"""How often the source is gone through, for what was moved inside it behind the copying."""
 
 
 @contextlib.contextmanager
-def staging(
-    passage: Passage, source: VirtualPath, target: VirtualPath, large: tuple[Node, Node] | None
-) -> Iterator[StagedCopy | None]:
-    """Give a complete copy that only has to be attached; None where nothing is ``large``.
+def staging(passage: Passage, plan: Plan | None) -> Iterator[StagedCopy | None]:
+    """Give a complete copy that only has to be attached; None without a plan.
 
-    ``large`` are the source and the folder that its copy is to lie in. What fails is recorded as
-    the copy's failure, and what was made of it is removed.
+    What was made of it is removed when it, or what follows, fails.
     """
-    if large is None:
+    if plan is None:
         yield None
         return
-    made = _Staging(passage, source, *large)
+    made = _Staging(passage, plan)
     try:
-        try:
-            made.run(target.name)
-        except Exception as error:
-            about = passage.about("copy", source, target)
-            passage.record_failure(None, about, Mode.CHANGE, error)
-            raise
-        yield made.copy
+        yield made.run()
     except BaseException:
         made.remove()
         raise
 
 
 class _Staging:
-    def __init__(self, passage: Passage, path: VirtualPath, source: Node, folder: Node) -> None:
+    def __init__(self, passage: Passage, plan: Plan) -> None:
         self._passage = passage
-        self._path = path
-        self._source = source
-        self._folder = folder
-        self._share = source.share.name
-        self._pulsed_us = passage.surroundings.clock()
-        self._done: set[bytes] = set()
-        self.copy: StagedCopy | None = None
+        self._plan = plan
+        self._copy: StagedCopy | None = None
 
-    def run(self, name: str) -> None:
-        """Copy everything; QuotaExceededError, ConflictError, SessionEndedError."""
-        around, source = self._passage.surroundings, self._source
-        with around.catalog.begin() as tx:
-            share = around.vault.share(tx, self._share)
-            self.copy = around.vault.copies.begin(
-                tx,
-                share,
-                source.row,
-                folder=self._folder.row,
-                name=name,
-                author=self._passage.session.principal.id,
-            )
-        for _ in range(_PASSES):
-            if not self._pass(self.copy):
+    def run(self) -> StagedCopy:
+        """Copy everything; what the bodies raise."""
+        with self._operation(Mode.STAGE) as op:
+            copy = copying.begin(op, self._plan)
+        self._copy = copy
+        for number in range(_PASSES):
+            if not self._pass(copy, first=number == 0):
                 break
+        return copy
 
-    def _pass(self, copy: StagedCopy) -> bool:
+    def _pass(self, copy: StagedCopy, *, first: bool) -> bool:
         """Copy what was not copied yet; return whether there was anything."""
-        around = self._passage.surroundings
-        waiting, known = list(copy.folders), len(self._done)
+        waiting, known = list(copy.folders), len(copy.done)
         while waiting:
             folder_id = waiting.pop()
-            with around.catalog.snapshot() as tx:
-                present = nodes.ids_in(tx, folder_id)
-            ids = [node_id for node_id in present if node_id not in self._done]
-            for start in range(0, len(ids), SUBTREE_LIMIT):
-                waiting += self._turn(copy, folder_id, ids[start : start + SUBTREE_LIMIT])
-        return len(self._done) > known
+            with self._operation(Mode.PREPARE) as op:
+                node_ids = copying.missing(op, self._plan, copy, folder_id)
+            if first:
+                copy.listed.update(node_ids)
+            for start in range(0, len(node_ids), SUBTREE_LIMIT):
+                waiting += self._turn(copy, folder_id, node_ids[start : start + SUBTREE_LIMIT])
+        return len(copy.done) > known
 
     def _turn(self, copy: StagedCopy, folder_id: bytes, node_ids: list[bytes]) -> list[bytes]:
         """Copy some nodes of a folder; return the folders among them."""
-        around = self._passage.surroundings
-        now_us = self._passage.pulse(None, self._path, self._pulsed_us)
-        self._pulsed_us = self._pulsed_us if now_us is None else now_us
-        with giving_way(), around.catalog.begin() as tx:
-            share = around.vault.share(tx, self._share)
-            made = around.vault.copies.go_on(tx, share, copy, folder_id, node_ids)
-        folders = {node_id: row.id for node_id, row in made.items() if row.is_folder}
-        copy.folders.update(folders)
-        self._done.update(made)
-        return list(folders)
+        with giving_way(), self._operation(Mode.STAGE) as op:
+            copied = copying.turn(op, self._plan, copy, folder_id, node_ids)
+        return copy.take(folder_id, copied)
+
+    def _operation(self, mode: Mode) -> contextlib.AbstractContextManager[Operation]:
+        request = self._plan.request
+        return self._passage.operation("copy", request.source, mode, target=request.target)
 
     def remove(self) -> None:
         """Remove what was copied; what cannot be is left to ``gc``."""
-        around, gone = self._passage.surroundings, 1
+        around, share_name, gone = self._passage.surroundings, self._plan.request.source.share, 1
         try:
-            while self.copy is not None and gone:
+            while self._copy is not None and gone:
                 with giving_way(), around.catalog.begin() as tx:
-                    share = around.vault.share(tx, self._share)
-                    gone = around.vault.copies.discard_some(tx, share, self.copy)
+                    share = around.vault.share(tx, share_name)
+                    gone = around.vault.copies.discard_some(tx, share, self._copy)
         except StorageError as error:
             log.warning("removing an incomplete copy: %s", error)

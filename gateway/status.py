@@ -61,6 +61,7 @@ _TABLE: Final[dict[type[BaseException], Answer]] = {
     storage_errors.CrossShareError: Answer(502, SFTP_FAILURE),
     storage_errors.IntoItselfError: Answer(403, SFTP_FAILURE),
     storage_errors.ConflictError: Answer(412, SFTP_FAILURE),
+    storage_errors.ChangedMeanwhileError: Answer(409, SFTP_FAILURE),
     storage_errors.LengthMismatchError: Answer(400, SFTP_FAILURE),
     storage_errors.QuotaExceededError: Answer(507, SFTP_FAILURE),
     storage_errors.StorageFullError: Answer(507, SFTP_FAILURE),

@@ -71,6 +71,9 @@ _BY_ID = Query(sa.select(*_COLUMNS).where(_THIS, _LIVE))
 _ANY_BY_ID = Query(sa.select(*_COLUMNS).where(_THIS))
 _CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER, _LIVE))
 _ANY_CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER).limit(parameter("count")))
+_KINDS_IN = Query(
+    sa.select(nodes.c.id, nodes.c.is_folder).where(_IN_FOLDER, _LIVE).limit(parameter("count"))
+)
 _IDS_IN = Query(sa.select(nodes.c.id).where(_IN_FOLDER, _LIVE))
 _ENTRY_COLUMNS = tuple(nodes.c[name] for name in EntryRow._fields[:-1])
 _NEXT_NAMES = (_IN_FOLDER, _LIVE, nodes.c.name_sealed > parameter("after"))
@@ -108,6 +111,20 @@ _HEIGHT = Query(
             WHERE nodes.deleted_us IS NULL AND below.level < :enough
         )
         SELECT max(level) FROM below
+        """
+    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+)
+_SIZE_BELOW = Query(
+    sa.text(
+        """
+        WITH RECURSIVE below(id, size_bytes) AS (
+            SELECT id, size_bytes FROM nodes WHERE id = :node_id
+            UNION
+            SELECT nodes.id, nodes.size_bytes
+            FROM below JOIN nodes ON nodes.parent_id = below.id
+            WHERE nodes.deleted_us IS NULL
+        )
+        SELECT coalesce(sum(size_bytes), 0) FROM below
         """
     ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
@@ -164,7 +181,7 @@ def by_id(tx: Transaction, node_id: bytes) -> NodeRow | None:
 
 
 def any_by_id(tx: Transaction, node_id: bytes) -> NodeRow | None:
-    """Return the node of that id, live or in the trash."""
+    """Return the node of that id, live or not."""
     row = _ANY_BY_ID.first(tx, node_id=node_id)
     return None if row is None else NodeRow(*row)
 
@@ -182,6 +199,17 @@ def any_children(tx: Transaction, parent_id: bytes, count: int) -> list[NodeRow]
 def ids_in(tx: Transaction, parent_id: bytes) -> list[bytes]:
     """Return the ids of the live nodes of the folder, in no order."""
     return [row[0] for row in _IDS_IN.each(tx, parent_id=parent_id)]
+
+
+def kinds_in(tx: Transaction, parent_id: bytes, count: int) -> list[tuple[bytes, bool]]:
+    """Return (id, is folder) of up to ``count`` live nodes of the folder, in no order."""
+    rows = _KINDS_IN.rows(tx, parent_id=parent_id, count=count)
+    return [(node_id, bool(is_folder)) for node_id, is_folder in rows]
+
+
+def size_below(tx: Transaction, node_id: bytes) -> int:
+    """Return the bytes of the live files at and below the node, without their old versions."""
+    return int(_SIZE_BELOW.value(tx, node_id=node_id))
 
 
 def entries(

@@ -92,7 +92,12 @@ class Rounds:
 
     def _clear(self, now_us: int) -> None:
         daily = self._daily_is_due(now_us)
-        Clearing(self._gateway, going=lambda: not self._stop.is_set()).run(strays=daily)
+
+        def going() -> bool:
+            # Asking keeps the turn, which a long clearing would outlast.
+            return not self._stop.is_set() and self._turn.take()
+
+        Clearing(self._gateway, going=going).run(strays=daily)
         if daily:
             self._try("scrub of the catalog", self._daily)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from backends.catalog import locks
-from backends.copies import StagedCopy
 from backends.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -101,7 +100,7 @@ def delete(op: Operation, path: VirtualPath, *, kind: Kind | None, only_empty: b
         raise NotEmptyError("The folder is not empty; delete what it holds first.")
     op.allow_below(Action.DELETE, node)
     op.require_condition()
-    _remove(op, lineage)
+    remove(op, lineage)
     _forget(op, writing)
 
 
@@ -118,7 +117,7 @@ def move(
     lineage, there = op.lineage(source), op.lineage(target)
     node = op.at_end(lineage, source)
     existing = op.at_end(there, target)
-    _allow_target(op, target, existing, folder=node is not None and node.is_folder)
+    allow_target(op, target, existing, folder=node is not None and node.is_folder)
     if source != target and existing is None and not replace and op.own_write(target) is not None:
         raise AlreadyExistsError("A file or folder of the new name exists already.")
     if node is None:
@@ -129,9 +128,9 @@ def move(
     if op.unfinished(source, lineage) is not None:
         raise ConflictError(_CUT_OFF)
     folder = op.folder_for(target, there)
-    _require_same_tree(node, folder)
-    _require_reachable(op, node, target)
-    _require_replaceable(op, node, existing, replace=replace, replace_folder=replace_folder)
+    require_same_tree(node, folder)
+    require_reachable(op, node, target)
+    require_replaceable(op, node, existing, replace=replace, replace_folder=replace_folder)
     op.allow_below(Action.MOVE, node)
     op.allow_below(Action.CREATE, node, rebased=target)
     op.allow_carried(node, target)
@@ -141,103 +140,16 @@ def move(
     if existing is None:
         op.require_unlocked(there, membership=False)
         op.vault.move(op.tx, node, folder, target.name, author=op.principal_id)
-    elif _merges(node, existing):
+    elif merges(node, existing):
         op.require_unlocked(there, membership=False)
         op.concerns(op.vault.take_over(op.tx, existing, node, author=op.principal_id))
         merged = Target(folder.share.name, folder.id, target.name, existing.id)
         op.afterwards.append(lambda: op.writes.retarget(op.session.id, source, merged))
     else:
-        _remove(op, there)
+        remove(op, there)
         op.vault.move(op.tx, node, folder, target.name, author=op.principal_id)
     op.afterwards.append(lambda: op.writes.move(op.session.id, source, target))
     return existing is None
-
-
-def copy(
-    op: Operation,
-    source: VirtualPath,
-    target: VirtualPath,
-    *,
-    replace: bool,
-    recursive: bool,
-    staged: StagedCopy | None = None,
-) -> bool:
-    """Copy a node, sharing its content; True when nothing of the target's name existed.
-
-    ``staged``: the copy of the folder, complete, which is only to be put in its place.
-    """
-    node, folder, there = _require_copyable(
-        op, source, target, replace=replace, recursive=recursive, staged=staged
-    )
-    existing = op.at_end(there, target)
-    if existing is not None and _merges(node, existing):
-        op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
-        return False
-    if existing is not None:
-        _remove(op, there)
-    if staged is not None:
-        op.vault.copies.attach(
-            op.tx, node.share, staged, node.row, folder=folder.row, name=target.name
-        )
-    else:
-        op.vault.copy(op.tx, node, folder, target.name, author=op.principal_id, deep=recursive)
-    return existing is None
-
-
-def large_copy(
-    op: Operation, source: VirtualPath, target: VirtualPath, *, replace: bool, recursive: bool
-) -> tuple[Node, Node] | None:
-    """Return source and target folder of a copy that takes more than one transaction.
-
-    It is asked for everything that ``copy`` asks. None for what is copied at once.
-    """
-    op.allow(Action.READ, source)
-    node = op.require(source)
-    if not (recursive and node.is_folder and op.vault.is_large(op.tx, node)):
-        return None
-    node, folder, _there = _require_copyable(
-        op, source, target, replace=replace, recursive=recursive, staged=None
-    )
-    return node, folder
-
-
-def _require_copyable(
-    op: Operation,
-    source: VirtualPath,
-    target: VirtualPath,
-    *,
-    replace: bool,
-    recursive: bool,
-    staged: StagedCopy | None,
-) -> tuple[Node, Node, list[Node]]:
-    """Return the node, the folder it is to be copied to, and what is there of the target.
-
-    Policy is asked for what was copied already, if anything was, under the names of its source.
-    """
-    op.allow(Action.READ, source)
-    there = op.lineage(target)
-    existing = op.at_end(there, target)
-    node = op.require(source)
-    if node.is_folder:
-        op.allow(Action.LIST, source)
-    _allow_target(op, target, existing, folder=node.is_folder)
-    if source == target:
-        raise IntoItselfError("A file or folder cannot be copied onto itself.")
-    folder = op.folder_for(target, there)
-    _require_same_tree(node, folder)
-    _require_replaceable(op, node, existing, replace=replace, replace_folder=replace)
-    if recursive:
-        copied = node
-        if staged is not None:
-            row = op.vault.copies.top(op.tx, node.share, staged, node.row)
-            copied = Node(node.share, row, source)
-        _require_reachable(op, copied, target)
-        op.allow_below(Action.READ, copied)
-        op.allow_below(Action.LIST, copied)
-        op.allow_below(Action.CREATE, copied, rebased=target)
-    op.require_condition()
-    op.require_unlocked(there, membership=False)
-    return node, folder, there
 
 
 def set_times(op: Operation, path: VirtualPath, *, modified_us: int) -> None:
@@ -293,12 +205,12 @@ def _require_kind(node: Node, kind: Kind | None) -> None:
         raise NotAFolderError("This is a file, not a folder.")
 
 
-def _merges(node: Node, existing: Node) -> bool:
+def merges(node: Node, existing: Node) -> bool:
     """Return whether replacing ``existing`` by ``node`` gives it a version and removes nothing."""
     return not node.is_folder and not existing.is_folder
 
 
-def _allow_target(
+def allow_target(
     op: Operation, target: VirtualPath, existing: Node | None, *, folder: bool
 ) -> None:
     """Ask policy for what moving or copying a file (or a folder) to ``target`` does there."""
@@ -312,7 +224,7 @@ def _allow_target(
         op.allow(Action.WRITE, target)
 
 
-def _require_replaceable(
+def require_replaceable(
     op: Operation, node: Node, existing: Node | None, *, replace: bool, replace_folder: bool
 ) -> None:
     """Refuse to replace what the caller did not mean to lose.
@@ -326,7 +238,7 @@ def _require_replaceable(
         raise IntoItselfError("A folder cannot be replaced by something that lies in it.")
     if not replace:
         raise AlreadyExistsError("A file or folder of the new name exists already.")
-    if replace_folder or _merges(node, existing):
+    if replace_folder or merges(node, existing):
         return
     if existing.is_folder and not node.is_folder:
         raise IsAFolderError("The new name is a folder's.")
@@ -336,7 +248,8 @@ def _require_replaceable(
         raise NotEmptyError("The folder of the new name is not empty.")
 
 
-def _require_same_tree(node: Node, folder: Node) -> None:
+def require_same_tree(node: Node, folder: Node) -> None:
+    """Refuse what leads to another share, or into itself."""
     if node.share.id != folder.share.id:
         raise CrossShareError(
             "Nothing can be moved or copied from one share to another in one step, because each "
@@ -346,7 +259,7 @@ def _require_same_tree(node: Node, folder: Node) -> None:
         raise IntoItselfError("A folder cannot be moved or copied into itself.")
 
 
-def _require_reachable(op: Operation, node: Node, target: VirtualPath) -> None:
+def require_reachable(op: Operation, node: Node, target: VirtualPath) -> None:
     """Refuse to put anything so deep that no path leads to it."""
     if not node.is_folder or len(target.parts) <= len(node.path.parts):
         return
@@ -354,7 +267,7 @@ def _require_reachable(op: Operation, node: Node, target: VirtualPath) -> None:
         raise LimitError(f"Something in the folder would lie more than {DEPTH_LIMIT} levels deep.")
 
 
-def _remove(op: Operation, lineage: list[Node]) -> None:
+def remove(op: Operation, lineage: list[Node]) -> None:
     """Remove the last node of ``lineage`` and the locks on and below it."""
     op.require_unlocked(lineage, membership=True)
     locks.remove(op.tx, op.require_unlocked_below(lineage[-1]))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from backends.catalog import nodes
-from backends.copies import StagedCopy
-from backends.errors import ConflictError, NotFoundError, QuotaExceededError
+from backends.catalog.statement import Tx
+from backends.copies import Copied, StagedCopy
+from backends.errors import ChangedMeanwhileError, NotFoundError, QuotaExceededError
 from backends.share import ShareSettings
 from gateway.model import SECOND_US, PropertyName
+from tests.backends.scrubbing import judged
 from tests.backends.world import World, sample
 
 EVERY_CATALOG = True
@@ -32,25 +34,28 @@ def fill(world: World, share: str = "kept") -> None:
     world.write(f"/{share}/f/inner/c", b"c")
 
 
-def begun(world: World, share: str = "kept", name: str = "copy") -> StagedCopy:
+def begun(world: World, *, author: str = "p1") -> StagedCopy:
     """Begin to copy ``f``, with what lies right in it."""
-    vault = world.vault
     with world.catalog.begin() as tx:
-        source, root = world.node(tx, f"/{share}/f"), world.node(tx, f"/{share}")
-        staged = vault.copies.begin(
-            tx, source.share, source.row, folder=root.row, name=name, author="p1"
-        )
-        made = vault.copies.go_on(tx, source.share, staged, source.id, nodes.ids_in(tx, source.id))
-    staged.folders.update({one: row.id for one, row in made.items() if row.is_folder})
+        source = world.node(tx, "/kept/f")
+        staged = world.vault.copies.begin(tx, source.share, source.row, "copy", author=author)
+        staged.listed.update(nodes.ids_in(tx, source.id))
+        copied = add(world, tx, staged, *nodes.ids_in(tx, source.id))
+    staged.take(source.id, copied)
     return staged
 
 
-def attach(world: World, staged: StagedCopy, path: str = "/kept/f") -> None:
+def add(world: World, tx: Tx, staged: StagedCopy, *node_ids: bytes) -> list[Copied]:
+    """Copy these nodes that lie in ``f``."""
+    source, copies = world.node(tx, "/kept/f"), world.vault.copies
+    found = copies.present(tx, source.share, source.id, node_ids)
+    return copies.add(tx, source.share, staged, source.id, found)
+
+
+def attach(world: World, staged: StagedCopy) -> None:
     with world.catalog.begin() as tx:
-        source, root = world.node(tx, path), world.node(tx, "/kept")
-        world.vault.copies.attach(
-            tx, source.share, staged, source.row, folder=root.row, name="copy"
-        )
+        root = world.node(tx, "/kept")
+        world.vault.copies.attach(tx, root.share, staged, root.id, "copy")
 
 
 def purge(world: World, share: str = "kept") -> list[int]:
@@ -131,40 +136,51 @@ def test_what_left_the_folder_meanwhile_is_not_copied(world: World) -> None:
         ids = nodes.ids_in(tx, source.id)
         world.vault.delete(tx, world.node(tx, "/kept/f/a"), author="p1")
         world.vault.move(tx, world.node(tx, "/kept/f/b"), root, "b", author="p1")
-        copies = world.vault.copies
-        staged = copies.begin(
-            tx, source.share, source.row, folder=root.row, name="copy", author="p1"
-        )
-        copies.go_on(tx, source.share, staged, source.id, ids)
+        staged = world.vault.copies.begin(tx, source.share, source.row, "copy", author="p1")
+        add(world, tx, staged, *ids)
     attach(world, staged)
     assert world.names("/kept/copy") == ["inner"]
 
 
 def test_a_name_that_another_file_took_meanwhile_is_a_conflict(world: World) -> None:
-    """One of the two would be missing in the copy."""
+    """One of the two, which both were there all the time, would be missing in the copy."""
     fill(world)
     staged = begun(world)
     with world.catalog.begin() as tx:
-        source = world.node(tx, "/kept/f")
+        source, other = world.node(tx, "/kept/f"), world.node(tx, "/kept/f/b")
         world.vault.move(tx, world.node(tx, "/kept/f/a"), source, "z", author="p1")
-    world.write("/kept/f/a", b"another")
-    with world.catalog.begin() as tx:
-        new = world.node(tx, "/kept/f/a").id
-        with pytest.raises(ConflictError, match="copy it again"):
-            world.vault.copies.go_on(tx, source.share, staged, source.id, [new])
+        world.vault.move(tx, other, source, "a", author="p1")
+        with pytest.raises(ChangedMeanwhileError, match="copy it again"):
+            add(world, tx, staged, other.id)
 
 
-def test_only_the_same_folder_gets_its_copy(world: World) -> None:
-    """Not another one of that name, and not a copy that was removed."""
+def test_a_file_that_was_saved_anew_does_not_end_the_copy(world: World) -> None:
+    """Deleted and written again, as many programs save: what was copied of it stays."""
     fill(world)
     staged = begun(world)
-    world.mkdir("/kept/other")
-    with pytest.raises(ConflictError):
-        attach(world, staged, "/kept/other")
+    with world.catalog.begin() as tx:
+        world.vault.delete(tx, world.node(tx, "/kept/f/a"), author="p1")
+    world.write("/kept/f/a", b"anew")
+    with world.catalog.begin() as tx:
+        assert add(world, tx, staged, world.node(tx, "/kept/f/a").id) == []
+    attach(world, staged)
+    assert world.read("/kept/copy/a") == BIG
+
+
+def test_a_copy_that_was_removed_meanwhile_gets_nothing_more(world: World) -> None:
+    """What were added to it nobody would find, and nobody remove."""
+    fill(world)
+    before, staged = world.counters("kept"), begun(world)
     world.clock.now_us += DAY_US + SECOND_US
     purge(world)
-    with pytest.raises(ConflictError):
+    with world.catalog.begin() as tx:
+        inner = nodes.ids_in(tx, world.node(tx, "/kept/f").id)
+        with pytest.raises(ChangedMeanwhileError):
+            add(world, tx, staged, *inner)
+    with pytest.raises(ChangedMeanwhileError):
         attach(world, staged)
+    assert world.counters("kept") == before
+    assert not judged(world).findings
 
 
 def test_a_copy_in_turns_is_held_to_the_quota(world: World) -> None:
@@ -229,14 +245,59 @@ def test_what_was_purged_by_hand_is_brought_back_by_nobody(world: World) -> None
 
 
 @pytest.mark.usefixtures("few_at_once")
-def test_a_large_folder_with_an_edited_row_stays_for_scrub(world: World) -> None:
-    """Up to there it goes; what was edited is not had away with."""
+def test_an_edited_row_in_a_large_folder_stays_for_scrub_and_the_rest_goes(world: World) -> None:
+    """With the folders above it; nobody's edit is had away with."""
+    world.mkdir("/kept/f")
+    world.mkdir("/kept/f/inner")
+    for number in range(9):
+        world.write(f"/kept/f/inner/{number}", b"x")
+    with world.catalog.begin() as tx:
+        top, inner = world.node(tx, "/kept/f"), world.node(tx, "/kept/f/inner")
+        # Not among those that are looked at before anything has gone.
+        victim = nodes.any_children(tx, inner.id, 100)[4]
+        world.vault.delete(tx, top, author="p1")
+        nodes.put(tx, victim._replace(size_bytes=7), frozenset({"size_bytes"}))
+    world.clock.now_us += 3601 * SECOND_US
+    assert sum(purge(world)) == 8
+    with world.catalog.snapshot() as tx:
+        left = [top.id, *(row.id for row in nodes.any_children(tx, top.id, 100))]
+        left += [row.id for row in nodes.any_children(tx, inner.id, 100)]
+    assert left == [top.id, inner.id, victim.id]
+    assert judged(world).findings
+
+
+def test_an_edited_row_in_a_small_folder_keeps_it_in_the_trash(world: World) -> None:
+    """Nothing of it goes, and it can be looked at there."""
     fill(world)
     with world.catalog.begin() as tx:
-        inner = world.node(tx, "/kept/f/inner/c")
+        victim = world.node(tx, "/kept/f/inner/c")
         world.vault.delete(tx, world.node(tx, "/kept/f"), author="p1")
-        nodes.put(tx, inner.row._replace(size_bytes=7), frozenset({"size_bytes"}))
+        nodes.put(tx, victim.row._replace(size_bytes=7), frozenset({"size_bytes"}))
     world.clock.now_us += 3601 * SECOND_US
-    purge(world)
+    assert purge(world) == []
     with world.catalog.snapshot() as tx:
-        assert nodes.any_by_id(tx, inner.id) is not None
+        trashed = list(world.vault.past.trash(tx, world.vault.share(tx, "kept")))
+    assert [each.info.parts for each in trashed] == [("kept", "f")]
+
+
+def test_what_lies_too_deep_to_be_reached_can_be_removed(world: World) -> None:
+    """A folder that holds a deep one in the trash may be moved down, as only what lives counts."""
+    path = "/kept/a"
+    world.mkdir(path)
+    for name in ["d"] * 60 + ["e"] * 60:
+        path += f"/{name}"
+        world.mkdir(path)
+    with world.catalog.begin() as tx:
+        deep = "/kept/a" + 60 * "/d" + "/e"
+        world.vault.delete(tx, world.node(tx, deep), author="p1")
+    down = "/kept"
+    for _ in range(50):
+        down += "/z"
+        world.mkdir(down)
+    with world.catalog.begin() as tx:
+        top, lowest = world.node(tx, "/kept/a"), world.node(tx, down)
+        world.vault.move(tx, top, lowest, "a", author="p1")
+        world.vault.delete(tx, world.node(tx, "/kept/z"), author="p1")
+    world.clock.now_us += 3601 * SECOND_US
+    assert sum(purge(world)) == 171
+    assert world.counters("kept") == (0, 0)

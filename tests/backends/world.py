@@ -104,16 +104,15 @@ class World:
     ) -> Node:
         """Copy a folder as a large one is, node by node, but in one transaction."""
         copies, share = self.vault.copies, folder.share
-        staged = copies.begin(tx, share, folder.row, folder=parent.row, name=name, author=author)
+        staged = copies.begin(tx, share, folder.row, name, author=author)
         waiting = [folder.id]
         while waiting:
             folder_id = waiting.pop()
             for node_id in nodes.ids_in(tx, folder_id):
-                made = copies.go_on(tx, share, staged, folder_id, [node_id])
-                folders = {one: row.id for one, row in made.items() if row.is_folder}
-                staged.folders.update(folders)
-                waiting += folders
-        row = copies.attach(tx, share, staged, folder.row, folder=parent.row, name=name)
+                found = copies.present(tx, share, folder_id, [node_id])
+                made = copies.add(tx, share, staged, folder_id, found)
+                waiting += staged.take(folder_id, made)
+        row = copies.attach(tx, share, staged, parent.id, name)
         return Node(share, row, parent.path.child(name))
 
     def restart(self, master: MasterKey | None = None) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from auth.policy import PathRule
+from backends import gc
 from backends.copies import Copies
 from backends.errors import (
     AlreadyExistsError,
     ConflictError,
     NotFoundError,
+    ParentMissingError,
     QuotaExceededError,
     StorageUnavailableError,
 )
 from gateway import staging
 from gateway.errors import DeniedError, LockedError, SessionEndedError
-from gateway.model import Action
+from gateway.model import SECOND_US, Action
 from gateway.monitor import Door
+from gateway.operations import copying
 from tests.door.locked import lock
 from tests.door.support import IDLE_TIMEOUT_S, Gate, at, get, names, outline, put, staff
 
@@ -54,11 +59,11 @@ def between(monkeypatch: pytest.MonkeyPatch) -> Between:
     def install(do: Callable[[int], None]) -> None:
         turn, turns = staging._Staging._turn, 0
 
-        def watched(*arguments: object) -> list[bytes]:
+        def watched(*arguments: Any) -> list[bytes]:
             nonlocal turns
             do(turns)
             turns += 1
-            return turn(*arguments)  # type: ignore[arg-type]
+            return turn(*arguments)
 
         monkeypatch.setattr(staging._Staging, "_turn", watched)
 
@@ -131,18 +136,40 @@ def test_it_may_replace_a_large_folder(gate: Gate, tree: Door) -> None:
     assert names(tree, "/radiology/copy/b") == ["x", "y", "z"]
 
 
-def test_what_the_quota_does_not_hold_leaves_nothing(gate: Gate, alice: Door) -> None:
-    """The failure is one record, and the space is free again."""
+def test_what_the_quota_does_not_hold_is_not_begun(gate: Gate, alice: Door) -> None:
+    """Others would have no room meanwhile."""
     alice.mkdir(at("/small/a"))
     for name in "uvwxyz":
         put(alice, f"/small/a/{name}", b"x" * 100)
-    used = alice.usage(at("/small")).used_bytes
     gate.new_records()
+    nodes = gate.sql("SELECT count(*) FROM nodes")
     with pytest.raises(QuotaExceededError):
         alice.copy(at("/small/a"), at("/small/copy"))
     assert outline(gate.new_records()) == [("copy", "failed")]
+    assert gate.sql("SELECT count(*) FROM nodes") == nodes
+
+
+def test_what_the_quota_holds_no_more_leaves_nothing(
+    gate: Gate, alice: Door, bob: Door, between: Between
+) -> None:
+    """The failure is one record that names the folder, and the space is free again."""
+    alice.mkdir(at("/small/a"))
+    for name in "uvwxyz":
+        put(alice, f"/small/a/{name}", b"x" * 80)
+    source = alice.stat(at("/small/a")).node_id
+
+    def do(turn: int) -> None:
+        if turn == 2:
+            put(bob, "/small/other", b"x" * 100)
+
+    between(do)
+    gate.new_records()
+    with pytest.raises(QuotaExceededError):
+        alice.copy(at("/small/a"), at("/small/copy"))
+    (record,) = [each for each in gate.new_records() if each["action"] == "copy"]
+    assert (record["outcome"], record["node_id"]) == ("failed", source)
     assert left_over(gate) == 0
-    assert alice.usage(at("/small")).used_bytes == used
+    assert alice.usage(at("/small")).used_bytes == 6 * 80 + 100
 
 
 def test_a_session_that_ends_ends_it(gate: Gate, tree: Door, between: Between) -> None:
@@ -167,22 +194,29 @@ def test_a_long_copy_is_activity(gate: Gate, tree: Door, between: Between) -> No
     assert names(tree, "/radiology/copy") == ["b", "c", "d"]
 
 
-def test_what_may_not_be_read_is_not_copied_though_it_came_and_went(
-    gate: Gate, tree: Door, bob: Door, between: Between
+def move(gate: Gate, source: str, folder: str) -> None:
+    """Move a node as somebody would who may do everything."""
+    vault, target = gate.monitor._surroundings.vault, at(folder)
+    with gate.catalog.begin() as tx:
+        node, to = vault.find(tx, at(source)), vault.find(tx, target)
+        assert node is not None
+        assert to is not None
+        vault.move(tx, node, to, node.path.name, author="p")
+
+
+def test_what_may_not_be_read_is_not_copied_though_it_came_late(
+    gate: Gate, tree: Door, between: Between
 ) -> None:
-    """Policy is asked for what was copied, not only for what is there at the end."""
-    put(bob, "/radiology/hidden", b"h")
-    gate.policy.replace(staff(PathRule("/a/b/hidden", deny=frozenset({Action.READ}))))
+    """Policy is asked for what is copied when it is, not only for what is there at the end."""
+    for folder in "bcd":
+        tree.mkdir(at(f"/radiology/to {folder}"))
+        put(tree, f"/radiology/to {folder}/hidden", b"h")
+    gate.policy.replace(staff(PathRule("/a/*/hidden", deny=frozenset({Action.READ}))))
 
     def do(turn: int) -> None:
-        if turn == 0:
-            with gate.catalog.begin() as tx:
-                vault = gate.monitor._surroundings.vault
-                node = vault.find(tx, at("/radiology/hidden"))
-                folder = vault.find(tx, at("/radiology/a/b"))
-                assert node is not None
-                assert folder is not None
-                vault.move(tx, node, folder, "hidden", author="p")
+        if turn == 1:
+            for folder in "bcd":
+                move(gate, f"/radiology/to {folder}/hidden", f"/radiology/a/{folder}")
 
     between(do)
     gate.new_records()
@@ -190,6 +224,131 @@ def test_what_may_not_be_read_is_not_copied_though_it_came_and_went(
         tree.copy(SOURCE, TARGET)
     assert outline(gate.new_records()) == [("copy", "denied")]
     assert left_over(gate) == 0
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 5])
+def test_a_folder_that_moved_out_of_sight_is_not_read_any_more(
+    gate: Gate, tree: Door, between: Between, turn: int
+) -> None:
+    """Though it was found while it lay where the asker may read."""
+    tree.mkdir(at("/radiology/secret"))
+    rule = PathRule("/secret/**", deny=frozenset({Action.READ, Action.LIST}))
+    gate.policy.replace(staff(rule))
+
+    def do(now: int) -> None:
+        if now == turn:
+            for folder in "bcd":
+                move(gate, f"/radiology/a/{folder}", "/radiology/secret")
+
+    between(do)
+    with pytest.raises(ConflictError):
+        tree.copy(SOURCE, TARGET)
+    assert left_over(gate) == 0
+
+
+def test_a_folder_that_is_deleted_is_copied_as_far_as_it_was(
+    tree: Door, bob: Door, between: Between
+) -> None:
+    """As if the copy had come by before, or after."""
+
+    def do(turn: int) -> None:
+        if turn == 3:
+            for folder in "bcd":
+                bob.delete(at(f"/radiology/a/{folder}"))
+
+    between(do)
+    tree.copy(SOURCE, TARGET)
+    assert names(tree, "/radiology/copy") == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "again"), [(turn, again) for turn in (1, 2, 4, 6) for again in (True, False)]
+)
+def test_the_target_folder_may_go_and_come_meanwhile(
+    gate: Gate, tree: Door, between: Between, turn: int, again: bool
+) -> None:
+    """Nothing of what is being copied goes with it: it is complete, or it fails without a trace."""
+    bob = gate.door("bob")
+    bob.mkdir(at("/radiology/t"))
+    before = gate.sql("SELECT used_bytes, node_count FROM shares WHERE name = 'radiology'")
+
+    def do(now: int) -> None:
+        if now == turn:
+            bob.delete(at("/radiology/t"))
+            if again:
+                bob.mkdir(at("/radiology/t"))
+
+    between(do)
+    if again:
+        tree.copy(SOURCE, at("/radiology/t/copy"))
+        for folder in "bcd":
+            assert names(tree, f"/radiology/t/copy/{folder}") == ["x", "y", "z"]
+    else:
+        with pytest.raises(ParentMissingError):
+            tree.copy(SOURCE, at("/radiology/t/copy"))
+        after = gate.sql("SELECT used_bytes, node_count FROM shares WHERE name = 'radiology'")
+        assert after == [(before[0][0], before[0][1] - 1)]
+
+
+def test_a_copy_that_housekeeping_took_for_abandoned_fails_and_leaves_nothing(
+    gate: Gate, tree: Door, between: Between
+) -> None:
+    """After a day; what is added then would lie below nothing."""
+    before = gate.sql("SELECT used_bytes, node_count FROM shares WHERE name = 'radiology'")
+
+    def do(turn: int) -> None:
+        if turn == 3:
+            with gate.catalog.begin() as tx:
+                share = gate.monitor._surroundings.vault.share(tx, "radiology")
+                while gc.purge_next(tx, share, gate.clock() + 25 * 3600 * SECOND_US):
+                    pass
+
+    between(do)
+    with pytest.raises(ConflictError):
+        tree.copy(SOURCE, TARGET)
+    assert gate.sql("SELECT used_bytes, node_count FROM shares WHERE name = 'radiology'") == before
+
+
+def test_a_configuration_that_is_reloaded_meanwhile_is_a_conflict(
+    gate: Gate, tree: Door, between: Between
+) -> None:
+    """Part of it was judged by the former; one that says the same is none."""
+    turns = 0
+
+    def do(turn: int) -> None:
+        nonlocal turns
+        turns = turn
+        gate.policy.replace(staff() if turn < 3 else staff(PathRule("/z", deny=frozenset())))
+
+    gate.policy.replace(staff())
+    between(do)
+    with pytest.raises(ConflictError):
+        tree.copy(SOURCE, TARGET)
+    assert turns == 3
+
+
+def test_what_became_large_after_it_was_looked_at_is_a_conflict(
+    gate: Gate, tree: Door, bob: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be copied in one transaction after all."""
+    tree.mkdir(at("/radiology/few"))
+    plan = copying.plan
+
+    def looked_at(*arguments: Any) -> Any:
+        made = plan(*arguments)
+        assert made is None
+        return made
+
+    @contextlib.contextmanager
+    def exchanged(*_: object) -> Iterator[None]:
+        bob.delete(at("/radiology/few"))
+        bob.move(SOURCE, at("/radiology/few"))
+        yield None
+
+    monkeypatch.setattr(copying, "plan", looked_at)
+    monkeypatch.setattr("gateway.monitor.staging", exchanged)
+    with pytest.raises(ConflictError):
+        tree.copy(at("/radiology/few"), TARGET)
 
 
 @pytest.mark.parametrize("change", ["denied", "locked", "taken", "gone"])
