@@ -29,8 +29,8 @@ DIGEST_MODULUS = 1 << 256
 CHECKED_ROWS_LIMIT = 4096
 """How many verified rows of a share are remembered: some 3 MiB of a process's memory."""
 
-SUBTREE_LIMIT = 200
-"""The most nodes copied or removed in one transaction: others wait up to 0.1 s."""
+SUBTREE_LIMIT = 100
+"""The most nodes copied or removed in one transaction: others wait 0.1 to 0.2 s."""
 
 _STATE = struct.Struct(">32sQQI")
 _NODE = struct.Struct(">16s16s16sB16sQqqqHHH")
