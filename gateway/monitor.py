@@ -156,6 +156,19 @@ class Door:
             scan = listing.begin(op, path, properties=properties)
         return Listing(scan.folder, self._pages(scan))
 
+    def look(self, path: VirtualPath, *, properties: bool = False) -> Listing | NodeInfo:
+        """Return a folder with its entries, as ``scandir``, or of anything else what ``stat`` does.
+
+        For clients that ask for both at once, and mostly of files.
+        """
+        with self._operation("stat", path, Mode.LOOK_UP) as op:
+            node = op.find(path)
+            if not path.is_root and (node is None or not node.is_folder):
+                return tree.stat(op, path, properties=properties, digest=False)
+            op.read_on(Action.LIST)
+            scan = listing.begin(op, path, properties=properties)
+        return Listing(scan.folder, self._pages(scan))
+
     def _pages(self, scan: Scan) -> Iterator[Sequence[Entry]]:
         yield scan.first
         while scan.after is not None:

@@ -153,12 +153,13 @@ class Passage:
                         around.sessions.touch(tx, session, situation.now_us)
                     around.journal.append(tx, op.record(Outcome.OK))
                     op.committing = True
-            self._recorded(op, mode, situation.now_us)
+            self._recorded(op, Mode.READ if op.reads else mode, situation.now_us)
         except AuditUnavailableError:
             raise
         except Exception as error:
             fallback = self.about(str(action), path, target)
-            self.record_failure(op, fallback, mode, error)
+            reads = op is not None and op.reads
+            self.record_failure(op, fallback, Mode.READ if reads else mode, error)
             raise
         for finish in op.afterwards:
             try:

@@ -37,7 +37,8 @@ class Operation:
 
     ``decided`` stays false until policy was asked about something, ``committing`` until all that
     is left to do is the commit itself, whose outcome may stay unknown if the disk fails in it.
-    ``closing`` is the record of a read's end where the body has read everything already.
+    ``closing`` is the record of a read's end where the body has read everything already. ``reads``:
+    see ``read_on``.
     """
 
     tx: Transaction
@@ -57,6 +58,7 @@ class Operation:
     decided: bool = False
     committing: bool = False
     closing: Record | None = None
+    reads: bool = False
     rules: list[str] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
@@ -138,6 +140,10 @@ class Operation:
             raise DeniedError(decision.rule)
         if decision.rule not in self.rules:
             self.rules.append(decision.rule)
+
+    def read_on(self, action: Action) -> None:
+        """Go on from a look-up to what it leads to, whose record is durable before its answer."""
+        self.action, self.reads = action.value, True
 
     # The client's own condition
 

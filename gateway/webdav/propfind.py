@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from backends.errors import NotAFolderError, NotFoundError
+from backends.errors import NotFoundError
 from gateway.errors import DeniedError
 from gateway.model import Entry, NodeInfo, PropertyName, Usage
 from gateway.paths import VirtualPath
@@ -80,11 +80,8 @@ def propfind(exchange: Exchange) -> Response:
 def _found(exchange: Exchange, depth: str, *, dead: bool) -> tuple[NodeInfo, Listing | None]:
     """Return the node itself, and at Depth 1 what a folder holds."""
     if depth == "1":
-        try:
-            listing = exchange.door.scandir(exchange.path, properties=dead)
-        except NotAFolderError:
-            return exchange.door.stat(exchange.path, properties=dead), None
-        return listing.folder, listing
+        found = exchange.door.look(exchange.path, properties=dead)
+        return (found, None) if isinstance(found, NodeInfo) else (found.folder, found)
     info = exchange.door.stat(exchange.path, properties=dead)
     if depth == "infinity" and info.is_folder:
         raise HttpError(

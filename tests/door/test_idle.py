@@ -39,6 +39,7 @@ def last_active_us(gate: Gate, door: Door) -> int:
 
 QUIET: dict[str, Callable[[Door, str], object]] = {
     "stat": lambda door, _: door.stat(FILE),
+    "look": lambda door, _: door.look(FILE),
     "usage": lambda door, _: door.usage(FILE),
     "locks": lambda door, _: door.locks(FILE, below=True),
     "refresh_lock": lambda door, token: door.refresh_lock(FILE, token, timeout_s=3600),
@@ -47,6 +48,7 @@ QUIET: dict[str, Callable[[Door, str], object]] = {
 }
 ACTIVE: dict[str, Callable[[Door, str], object]] = {
     "scandir": lambda door, _: door.scandir(at("/radiology")),
+    "look": lambda door, _: door.look(at("/radiology")),
     "open_read": lambda door, _: door.open_read(FILE),
     "write": lambda door, _: put(door, "/radiology/new"),
     "mkdir": lambda door, _: door.mkdir(at("/radiology/new")),

@@ -76,6 +76,7 @@ def _restore(door: Door, path: VirtualPath, _token: str) -> None:
 
 CASES = {
     "stat": Case(lambda door, path, _: door.stat(path), FILE, "stat", look_up=True),
+    "look": Case(lambda door, path, _: door.look(path), FILE, "stat", look_up=True),
     "scandir": Case(lambda door, path, _: door.scandir(path), FOLDER, "list"),
     "open_read": Case(_read, FILE, "read", closing="read_end"),
     "open_write": Case(_write, FILE, "write"),
@@ -340,7 +341,7 @@ def test_the_virtual_root_refuses_every_change(
     assert gate.content() == before
 
 
-@pytest.mark.parametrize("method", ["stat", "scandir", "locks", "usage"])
+@pytest.mark.parametrize("method", ["stat", "look", "scandir", "locks", "usage"])
 def test_the_virtual_root_tells_only_living_sessions(
     gate: Gate, alice: Door, token: str, method: str
 ) -> None:

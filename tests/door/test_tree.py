@@ -19,6 +19,7 @@ from backends.errors import (
 from gateway.errors import DeniedError
 from gateway.model import Action, Kind, PropertyName, Wire
 from gateway.monitor import Door
+from gateway.operations.listing import Listing
 from gateway.paths import DEPTH_LIMIT
 from tests.door.support import ALL, Gate, at, get, grant, group, names, outline, put, staff
 
@@ -375,3 +376,45 @@ def test_nothing_is_moved_or_copied_beyond_where_paths_lead(alice: Door) -> None
             change(at("/radiology/f"), deep.child("f"))
     alice.move(at("/radiology/f"), deep.parent.child("f"))
     assert get(alice, f"{deep.parent}/f/file") == b"content"
+
+
+# One question for what it is and what lies in it
+
+
+def test_a_look_at_a_folder_is_its_listing(gate: Gate, tree: Door) -> None:
+    """With the record of one."""
+    gate.new_records()
+    found = tree.look(at("/radiology/a"))
+    assert isinstance(found, Listing)
+    assert [child.name for child in found.children] == ["b", "secret"]
+    assert outline(gate.new_records()) == [("list", "ok")]
+
+
+def test_a_look_at_a_file_is_a_stat(gate: Gate, tree: Door) -> None:
+    """Whoever may know of it may look, and repeated looks become one record."""
+    gate.new_records()
+    gate.policy.replace(only(Action.READ))
+    for _ in range(3):
+        assert tree.look(at("/radiology/a/b/c")) == tree.stat(at("/radiology/a/b/c"))
+    (record,) = gate.new_records()
+    assert (record["action"], record["outcome"], record["count"]) == ("stat", "ok", 6)
+
+
+def test_a_look_at_nothing_is_counted_too(gate: Gate, tree: Door) -> None:
+    """Uploading programs look first, for each file."""
+    gate.new_records()
+    for _ in range(3):
+        with pytest.raises(NotFoundError):
+            tree.look(at("/radiology/a/none"))
+    (record,) = gate.new_records()
+    assert (record["action"], record["outcome"], record["count"]) == ("stat", "failed", 3)
+
+
+def test_a_look_at_what_is_hidden_is_denied(gate: Gate, tree: Door) -> None:
+    """Each time with a record of its own, as any refusal."""
+    gate.policy.replace(staff(PathRule("/a/b/c", deny=ALL)))
+    gate.new_records()
+    for _ in range(2):
+        with pytest.raises(DeniedError):
+            tree.look(at("/radiology/a/b/c"))
+    assert outline(gate.new_records()) == [("stat", "denied")] * 2

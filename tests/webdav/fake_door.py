@@ -19,7 +19,6 @@ from backends.errors import (
     IntoItselfError,
     IsAFolderError,
     LengthMismatchError,
-    NotAFolderError,
     NotFoundError,
     ParentMissingError,
     QuotaExceededError,
@@ -171,10 +170,10 @@ class FakeDoor:
         info = self.monitor.hashed(node) if digest else node.info
         return replace(info, properties=dict(node.properties)) if properties else info
 
-    def scandir(self, path: VirtualPath, *, properties: bool = False) -> Listing:
+    def look(self, path: VirtualPath, *, properties: bool = False) -> Listing | NodeInfo:
         folder = self.stat(path, properties=properties)
         if not folder.is_folder:
-            raise NotAFolderError("Not a folder.")
+            return folder
         children = [
             self.stat(other, properties=properties)
             for other in list(self.monitor.nodes)
