@@ -41,8 +41,8 @@ class StagedCopy:
     """A copy of a folder that nobody finds yet.
 
     ``folders`` has what was copied of folders, by the ids of the sources: the copy's id, and the
-    names that lead there from the top. ``listed`` are the nodes that were there when their folder
-    was first looked at, ``done`` those copied so far.
+    names that lead there from the top. ``listed`` are the nodes that were there when the copy was
+    begun, ``done`` those that are dealt with.
     """
 
     source_id: bytes
@@ -52,13 +52,13 @@ class StagedCopy:
     listed: set[bytes] = field(default_factory=set)
     done: set[bytes] = field(default_factory=set)
 
-    def take(self, folder_id: bytes, copied: Iterable[Copied]) -> list[bytes]:
-        """Note what a turn, now committed, copied in a folder; return the folders among it."""
+    def take(self, folder_id: bytes, copied: Iterable[Copied]) -> None:
+        """Note what a turn, now committed, copied in a folder."""
         _, parts = self.folders[folder_id]
-        new = {each.source_id: (each.id, (*parts, each.name)) for each in copied if each.is_folder}
-        self.folders.update(new)
-        self.done.update(each.source_id for each in copied)
-        return list(new)
+        for each in copied:
+            self.done.add(each.source_id)
+            if each.is_folder:
+                self.folders[each.source_id] = (each.id, (*parts, each.name))
 
 
 class Copies:
@@ -185,6 +185,7 @@ class Copies:
                     # program saves by writing anew; else one of the two would be missing.
                     if row.id in staged.listed:
                         raise ChangedMeanwhileError(CHANGED)
+                    staged.done.add(row.id)
                     continue
                 copy = self.copied(
                     tx, ledger, share, row, folder_id=parent_id, name=name, author=staged.author

@@ -227,9 +227,11 @@ class Ledger:
         top = nodes.any_by_id(self._tx, node_id)
         if top is None:
             return 0
-        doomed = self._deepest(top, limit)
-        if top not in doomed and top.deleted_us != nodes.ASIDE_US:
-            self.put_node(node_id, deleted_us=nodes.ASIDE_US)
+        doomed, begun = self._deepest(top, limit)
+        for each in begun:
+            # Those below the first that live are out of reach with it; the trash shows the others.
+            if each is top or each.deleted_us is not None:
+                self._set_aside(each)
         for each in doomed:
             sealed = nodes.properties_of(self._tx, each.id)
             if sealed is not None:
@@ -240,14 +242,21 @@ class Ledger:
         self._count(removed=[each.mac for each in doomed], more_nodes=-len(doomed))
         return len(doomed)
 
-    def _deepest(self, top: NodeRow, limit: int) -> list[NodeRow]:
+    def _set_aside(self, row: NodeRow) -> None:
+        if row.deleted_us != nodes.ASIDE_US:
+            self.put_node(row.id, deleted_us=nodes.ASIDE_US)
+
+    def _deepest(self, top: NodeRow, limit: int) -> tuple[list[NodeRow], list[NodeRow]]:
         """Return up to ``limit`` nodes of a subtree, each behind all that lies below it.
+
+        And the folders of which something is left, the top of the subtree first.
 
         An edited row must not be had away with by letting it be removed: IntegrityError, before
         anything has gone. Where something has, rows that were edited stay for scrub to report, with
         the folders above them, and the rest goes.
         """
         found: list[NodeRow] = []
+        kept: list[NodeRow] = []
         above: list[_Level] = []
         level = _Level(None, [top])
         while len(found) < limit:
@@ -268,9 +277,11 @@ class Ledger:
                 folder, keeps, level = level.folder, level.keeps, above.pop()
                 if keeps:
                     level.keeps = True
+                    kept.append(folder)
                 else:
                     found.append(folder)
-        return found
+        begun = [each.folder for each in (*above, level) if each.folder is not None]
+        return found, [*begun, *kept]
 
     def _removable(self, row: NodeRow, above: list[_Level], top: NodeRow) -> bool:
         # An older row, put back, may lie below itself.

@@ -146,6 +146,11 @@ class Past:
         with changes(tx, share.id, share.seal) as ledger:
             return ledger.remove_some(row.id, SUBTREE_LIMIT)
 
+    @staticmethod
+    def is_gone(tx: Transaction, trashed: Trashed) -> bool:
+        """Return whether nothing is left of what was purged."""
+        return nodes.any_by_id(tx, trashed.row.id) is None
+
     def _described(self, tx: Transaction, file: NodeRow, row: VersionRow) -> VersionInfo:
         sha256, damaged = None, False
         try:

@@ -162,9 +162,9 @@ class Door:
         For clients that ask for both at once, and mostly of files.
         """
         with self._operation("stat", path, Mode.LOOK_UP) as op:
-            node = op.find(path)
-            if not path.is_root and (node is None or not node.is_folder):
-                return tree.stat(op, path, properties=properties, digest=False)
+            info = tree.stat(op, path, properties=properties, digest=False)
+            if not info.is_folder:
+                return info
             op.read_on(Action.LIST)
             scan = listing.begin(op, path, properties=properties)
         return Listing(scan.folder, self._pages(scan))

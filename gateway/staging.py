@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 
 from backends.catalog.engine import giving_way
@@ -23,8 +24,11 @@ from gateway.passage import Mode, Passage
 
 log = logging.getLogger(__name__)
 
-_PASSES = 3
+_ROUNDS = 5
 """How often the source is gone through, for what was moved inside it behind the copying."""
+
+_REMOVAL_S = 10.0
+"""How long a client that waits for its answer waits for the removal of what was made in vain."""
 
 
 @contextlib.contextmanager
@@ -55,29 +59,29 @@ class _Staging:
         with self._operation(Mode.STAGE) as op:
             copy = copying.begin(op, self._plan)
         self._copy = copy
-        for number in range(_PASSES):
-            if not self._pass(copy, first=number == 0):
-                break
+        for _ in range(_ROUNDS):
+            with self._operation(Mode.PREPARE) as op:
+                missing = copying.missing(op, self._plan, copy)
+            if not missing:
+                return copy
+            self._round(copy, missing)
+        with self._operation(Mode.PREPARE) as op:
+            copying.require_complete(op, self._plan, copy)
         return copy
 
-    def _pass(self, copy: StagedCopy, *, first: bool) -> bool:
-        """Copy what was not copied yet; return whether there was anything."""
-        waiting, known = list(copy.folders), len(copy.done)
-        while waiting:
-            folder_id = waiting.pop()
-            with self._operation(Mode.PREPARE) as op:
-                node_ids = copying.missing(op, self._plan, copy, folder_id)
-            if first:
-                copy.listed.update(node_ids)
-            for start in range(0, len(node_ids), SUBTREE_LIMIT):
-                waiting += self._turn(copy, folder_id, node_ids[start : start + SUBTREE_LIMIT])
-        return len(copy.done) > known
+    def _round(self, copy: StagedCopy, missing: dict[bytes, list[bytes]]) -> None:
+        """Copy what is missing, as far as it is still where it was found."""
+        for folder_id, node_ids in missing.items():
+            # What lies in a folder that went meanwhile is looked for in the next round.
+            if folder_id in copy.folders:
+                for start in range(0, len(node_ids), SUBTREE_LIMIT):
+                    self._turn(copy, folder_id, node_ids[start : start + SUBTREE_LIMIT])
 
-    def _turn(self, copy: StagedCopy, folder_id: bytes, node_ids: list[bytes]) -> list[bytes]:
-        """Copy some nodes of a folder; return the folders among them."""
+    def _turn(self, copy: StagedCopy, folder_id: bytes, node_ids: list[bytes]) -> None:
+        """Copy some nodes of a folder."""
         with giving_way(), self._operation(Mode.STAGE) as op:
             copied = copying.turn(op, self._plan, copy, folder_id, node_ids)
-        return copy.take(folder_id, copied)
+        copy.take(folder_id, copied)
 
     def _operation(self, mode: Mode) -> contextlib.AbstractContextManager[Operation]:
         request = self._plan.request
@@ -86,8 +90,9 @@ class _Staging:
     def remove(self) -> None:
         """Remove what was copied; what cannot be is left to ``gc``."""
         around, share_name, gone = self._passage.surroundings, self._plan.request.source.share, 1
+        until_s = time.monotonic() + _REMOVAL_S
         try:
-            while self._copy is not None and gone:
+            while self._copy is not None and gone and time.monotonic() < until_s:
                 with giving_way(), around.catalog.begin() as tx:
                     share = around.vault.share(tx, share_name)
                     gone = around.vault.copies.discard_some(tx, share, self._copy)

@@ -74,7 +74,6 @@ _ANY_CHILDREN = Query(sa.select(*_COLUMNS).where(_IN_FOLDER).limit(parameter("co
 _KINDS_IN = Query(
     sa.select(nodes.c.id, nodes.c.is_folder).where(_IN_FOLDER, _LIVE).limit(parameter("count"))
 )
-_IDS_IN = Query(sa.select(nodes.c.id).where(_IN_FOLDER, _LIVE))
 _ENTRY_COLUMNS = tuple(nodes.c[name] for name in EntryRow._fields[:-1])
 _NEXT_NAMES = (_IN_FOLDER, _LIVE, nodes.c.name_sealed > parameter("after"))
 _ENTRIES = Query(
@@ -111,6 +110,20 @@ _HEIGHT = Query(
             WHERE nodes.deleted_us IS NULL AND below.level < :enough
         )
         SELECT max(level) FROM below
+        """
+    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+)
+_BELOW = Query(
+    sa.text(
+        """
+        WITH RECURSIVE below(id, parent_id, is_folder) AS (
+            SELECT id, parent_id, is_folder FROM nodes WHERE id = :node_id
+            UNION
+            SELECT nodes.id, nodes.parent_id, nodes.is_folder
+            FROM below JOIN nodes ON nodes.parent_id = below.id
+            WHERE nodes.deleted_us IS NULL
+        )
+        SELECT id, parent_id, is_folder FROM below
         """
     ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
 )
@@ -196,9 +209,11 @@ def any_children(tx: Transaction, parent_id: bytes, count: int) -> list[NodeRow]
     return [NodeRow(*row) for row in _ANY_CHILDREN.rows(tx, parent_id=parent_id, count=count)]
 
 
-def ids_in(tx: Transaction, parent_id: bytes) -> list[bytes]:
-    """Return the ids of the live nodes of the folder, in no order."""
-    return [row[0] for row in _IDS_IN.each(tx, parent_id=parent_id)]
+def below(tx: Transaction, node_id: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Yield (id, folder, is folder) of every live node below one, folders before what they hold."""
+    for found_id, folder_id, is_folder in _BELOW.each(tx, node_id=node_id):
+        if found_id != node_id:
+            yield found_id, folder_id, bool(is_folder)
 
 
 def kinds_in(tx: Transaction, parent_id: bytes, count: int) -> list[tuple[bytes, bool]]:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from backends.catalog.engine import giving_way
 from backends.content import Content
-from backends.errors import IsAFolderError, NotFoundError, ParentMissingError
+from backends.errors import IntegrityError, IsAFolderError, NotFoundError, ParentMissingError
 from backends.past import Trashed
 from backends.vault import Node
 from gateway import locking
@@ -177,6 +177,12 @@ def run_trash_purge(arguments: argparse.Namespace) -> int:
             with giving_way(), gateway.journal.begin() as tx:
                 gone = _purge(gateway, tx, trashed)
             count += gone
+        with gateway.catalog.snapshot() as tx:
+            if not gateway.vault.past.is_gone(tx, trashed):
+                raise IntegrityError(
+                    f"{count} files and folders of {trashed.info.path} are gone for good; what is "
+                    "left was edited in the catalog. 'sealgate scrub' tells what."
+                )
     if arguments.json:
         print_json({"id": trashed.info.node_id, "removed": count})
     else:

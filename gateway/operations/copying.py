@@ -15,7 +15,7 @@ from backends.catalog import nodes
 from backends.copies import CHANGED, Copied, StagedCopy
 from backends.errors import ChangedMeanwhileError, IntoItselfError, LimitError
 from backends.vault import Node
-from gateway.model import Action
+from gateway.model import Action, Principal
 from gateway.operations import tree
 from gateway.operations.operation import Operation
 from gateway.paths import DEPTH_LIMIT, VirtualPath
@@ -38,6 +38,7 @@ class Plan:
     request: Request
     source_id: bytes
     policy: Policy
+    principal: Principal
     asks_each: bool
 
 
@@ -50,8 +51,8 @@ def copy(op: Operation, request: Request, plan: Plan | None, staged: StagedCopy 
     existing, name = op.at_end(there, request.target), request.target.name
     if plan is None and _is_large(op, node, request):
         raise ChangedMeanwhileError(CHANGED)
-    if plan is not None and (node.id != plan.source_id or op.policy != plan.policy):
-        raise ChangedMeanwhileError(CHANGED)
+    if plan is not None:
+        _require_as_planned(op, plan, node)
     if existing is not None and tree.merges(node, existing):
         op.vault.replace_content(op.tx, existing, node, author=op.principal_id)
         return False
@@ -79,25 +80,39 @@ def plan(op: Operation, request: Request) -> Plan | None:
     op.vault.room.require_quota(op.tx, node.share, nodes.size_below(op.tx, node.id))
     principal = op.session.principal
     asks_each = any(rules_below(op.policy, principal, top) for top in (source, target))
-    return Plan(request, node.id, op.policy, asks_each)
+    return Plan(request, node.id, op.policy, principal, asks_each)
 
 
 def begin(op: Operation, plan: Plan) -> StagedCopy:
     """Begin the copy with the folder itself."""
-    source = plan.request.source
-    op.allow(Action.READ, source)
-    node = op.require(source)
-    if node.id != plan.source_id:
-        raise ChangedMeanwhileError(CHANGED)
+    node = _allowed(op, plan)
     return op.vault.copies.begin(
         op.tx, node.share, node.row, plan.request.target.name, author=op.principal_id
     )
 
 
-def missing(op: Operation, plan: Plan, staged: StagedCopy, folder_id: bytes) -> list[bytes]:
-    """Return what lies in a folder of the source and was not copied yet."""
+def missing(op: Operation, plan: Plan, staged: StagedCopy) -> dict[bytes, list[bytes]]:
+    """Return what lies below the source and is still to be copied, by folder, the upper ones first.
+
+    That is at first everything; later what was there from the beginning and was moved meanwhile,
+    and the folders that it may lie in now.
+    """
     op.allow(Action.READ, plan.request.source)
-    return [each for each in nodes.ids_in(op.tx, folder_id) if each not in staged.done]
+    found: dict[bytes, list[bytes]] = {}
+    first, begun = not staged.listed, staged.listed
+    for node_id, folder_id, is_folder in nodes.below(op.tx, plan.source_id):
+        if first:
+            begun.add(node_id)
+        if node_id not in staged.done and (is_folder or node_id in begun):
+            found.setdefault(folder_id, []).append(node_id)
+    return found
+
+
+def require_complete(op: Operation, plan: Plan, staged: StagedCopy) -> None:
+    """Raise ChangedMeanwhileError if anything that was there from the beginning is not copied."""
+    found = missing(op, plan, staged)
+    if any(node_id in staged.listed for node_ids in found.values() for node_id in node_ids):
+        raise ChangedMeanwhileError(CHANGED)
 
 
 def turn(
@@ -105,14 +120,9 @@ def turn(
 ) -> list[Copied]:
     """Copy some nodes of a folder of the source, as far as they are still there."""
     source, target = plan.request.source, plan.request.target
-    op.allow(Action.READ, source)
-    op.allow(Action.LIST, source)
-    op.allow(Action.CREATE, target)
-    op.concerns(op.require(source))
+    _allowed(op, plan)
     _, parts = staged.folders[folder_id]
     here, there = VirtualPath(source.parts + parts), VirtualPath(target.parts + parts)
-    if op.policy != plan.policy:
-        raise ChangedMeanwhileError(CHANGED)
     folder = op.vault.locate(op.tx, source.share, folder_id)
     if folder is None:
         # It was deleted; what it held when it was copied stays.
@@ -128,6 +138,24 @@ def turn(
             op.allow(Action.LIST, here.child(name))
             op.allow(Action.CREATE, there.child(name))
     return op.vault.copies.add(op.tx, folder.share, staged, folder_id, found)
+
+
+def _allowed(op: Operation, plan: Plan) -> Node:
+    """Return the source, of which policy still allows a part of the copy."""
+    source = plan.request.source
+    op.allow(Action.READ, source)
+    op.allow(Action.LIST, source)
+    op.allow(Action.CREATE, plan.request.target)
+    node = op.require(source)
+    _require_as_planned(op, plan, node)
+    return node
+
+
+def _require_as_planned(op: Operation, plan: Plan, node: Node) -> None:
+    """Raise ChangedMeanwhileError if others may be copied, or what policy said may not hold."""
+    now = (node.id, op.policy, op.session.principal)
+    if now != (plan.source_id, plan.policy, plan.principal):
+        raise ChangedMeanwhileError(CHANGED)
 
 
 def _is_large(op: Operation, node: Node, request: Request) -> bool:

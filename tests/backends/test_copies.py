@@ -39,10 +39,14 @@ def begun(world: World, *, author: str = "p1") -> StagedCopy:
     with world.catalog.begin() as tx:
         source = world.node(tx, "/kept/f")
         staged = world.vault.copies.begin(tx, source.share, source.row, "copy", author=author)
-        staged.listed.update(nodes.ids_in(tx, source.id))
-        copied = add(world, tx, staged, *nodes.ids_in(tx, source.id))
+        staged.listed.update(ids_in(tx, source.id))
+        copied = add(world, tx, staged, *ids_in(tx, source.id))
     staged.take(source.id, copied)
     return staged
+
+
+def ids_in(tx: Tx, folder_id: bytes) -> list[bytes]:
+    return [node_id for node_id, _is_folder in nodes.kinds_in(tx, folder_id, 100)]
 
 
 def add(world: World, tx: Tx, staged: StagedCopy, *node_ids: bytes) -> list[Copied]:
@@ -93,7 +97,7 @@ def test_what_is_being_copied_is_neither_in_the_tree_nor_in_the_trash(world: Wor
         assert list(world.vault.past.trash(tx, share)) == []
         with pytest.raises(NotFoundError):
             world.vault.past.in_trash(tx, share, staged.top_id)
-        for copied in (staged.top_id, *nodes.ids_in(tx, staged.top_id)):
+        for copied in (staged.top_id, *ids_in(tx, staged.top_id)):
             assert world.vault.locate(tx, "kept", copied) is None
 
 
@@ -133,7 +137,7 @@ def test_what_left_the_folder_meanwhile_is_not_copied(world: World) -> None:
     fill(world)
     with world.catalog.begin() as tx:
         source, root = world.node(tx, "/kept/f"), world.node(tx, "/kept")
-        ids = nodes.ids_in(tx, source.id)
+        ids = ids_in(tx, source.id)
         world.vault.delete(tx, world.node(tx, "/kept/f/a"), author="p1")
         world.vault.move(tx, world.node(tx, "/kept/f/b"), root, "b", author="p1")
         staged = world.vault.copies.begin(tx, source.share, source.row, "copy", author="p1")
@@ -174,7 +178,7 @@ def test_a_copy_that_was_removed_meanwhile_gets_nothing_more(world: World) -> No
     world.clock.now_us += DAY_US + SECOND_US
     purge(world)
     with world.catalog.begin() as tx:
-        inner = nodes.ids_in(tx, world.node(tx, "/kept/f").id)
+        inner = ids_in(tx, world.node(tx, "/kept/f").id)
         with pytest.raises(ChangedMeanwhileError):
             add(world, tx, staged, *inner)
     with pytest.raises(ChangedMeanwhileError):
@@ -301,3 +305,29 @@ def test_what_lies_too_deep_to_be_reached_can_be_removed(world: World) -> None:
     world.clock.now_us += 3601 * SECOND_US
     assert sum(purge(world)) == 171
     assert world.counters("kept") == (0, 0)
+
+
+@pytest.mark.usefixtures("few_at_once")
+def test_what_was_in_the_trash_by_itself_is_not_brought_back_in_part(world: World) -> None:
+    """A folder in a trashed folder that is being removed."""
+    fill(world)
+    for number in range(4):
+        world.write(f"/kept/f/inner/{number}", b"x")
+    with world.catalog.begin() as tx:
+        inner, top = world.node(tx, "/kept/f/inner"), world.node(tx, "/kept/f")
+        world.vault.delete(tx, inner, author="p1")
+    world.clock.now_us += SECOND_US
+    with world.catalog.begin() as tx:
+        world.vault.delete(tx, top, author="p1")
+    past, whole = world.vault.past, 0
+    gone = 1
+    while gone:
+        with world.catalog.begin() as tx:
+            share = world.vault.share(tx, "kept")
+            listed = [each.row.id for each in past.trash(tx, share)]
+            whole = len(nodes.any_children(tx, inner.id, 100))
+            assert inner.id not in listed or whole == 5
+            trashed = [each for each in past.trash(tx, share) if each.row.id == top.id]
+            gone = past.purge(tx, trashed[0]) if trashed else world.vault.purge_next(tx, "kept")
+    assert world.counters("kept") == (0, 0)
+    assert not judged(world).findings

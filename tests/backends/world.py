@@ -105,13 +105,9 @@ class World:
         """Copy a folder as a large one is, node by node, but in one transaction."""
         copies, share = self.vault.copies, folder.share
         staged = copies.begin(tx, share, folder.row, name, author=author)
-        waiting = [folder.id]
-        while waiting:
-            folder_id = waiting.pop()
-            for node_id in nodes.ids_in(tx, folder_id):
-                found = copies.present(tx, share, folder_id, [node_id])
-                made = copies.add(tx, share, staged, folder_id, found)
-                waiting += staged.take(folder_id, made)
+        for node_id, folder_id, _is_folder in list(nodes.below(tx, folder.id)):
+            found = copies.present(tx, share, folder_id, [node_id])
+            staged.take(folder_id, copies.add(tx, share, staged, folder_id, found))
         row = copies.attach(tx, share, staged, parent.id, name)
         return Node(share, row, parent.path.child(name))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
 
-from auth.policy import PathRule
+from auth.directory import membership
+from auth.policy import PathRule, Policy
 from backends import gc
-from backends.copies import Copies
+from backends.copies import Copies, StagedCopy
 from backends.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -25,8 +27,20 @@ from gateway.errors import DeniedError, LockedError, SessionEndedError
 from gateway.model import SECOND_US, Action
 from gateway.monitor import Door
 from gateway.operations import copying
+from gateway.paths import VirtualPath
 from tests.door.locked import lock
-from tests.door.support import IDLE_TIMEOUT_S, Gate, at, get, names, outline, put, staff
+from tests.door.support import (
+    IDLE_TIMEOUT_S,
+    Gate,
+    at,
+    get,
+    grant,
+    group,
+    names,
+    outline,
+    put,
+    staff,
+)
 
 EVERY_CATALOG = True
 
@@ -59,11 +73,11 @@ def between(monkeypatch: pytest.MonkeyPatch) -> Between:
     def install(do: Callable[[int], None]) -> None:
         turn, turns = staging._Staging._turn, 0
 
-        def watched(*arguments: Any) -> list[bytes]:
+        def watched(*arguments: Any) -> None:
             nonlocal turns
             do(turns)
             turns += 1
-            return turn(*arguments)
+            turn(*arguments)
 
         monkeypatch.setattr(staging._Staging, "_turn", watched)
 
@@ -194,29 +208,26 @@ def test_a_long_copy_is_activity(gate: Gate, tree: Door, between: Between) -> No
     assert names(tree, "/radiology/copy") == ["b", "c", "d"]
 
 
-def move(gate: Gate, source: str, folder: str) -> None:
+def move(gate: Gate, source: str, target: str) -> None:
     """Move a node as somebody would who may do everything."""
-    vault, target = gate.monitor._surroundings.vault, at(folder)
+    vault, to = gate.monitor._surroundings.vault, at(target)
     with gate.catalog.begin() as tx:
-        node, to = vault.find(tx, at(source)), vault.find(tx, target)
+        node, folder = vault.find(tx, at(source)), vault.find(tx, to.parent)
         assert node is not None
-        assert to is not None
-        vault.move(tx, node, to, node.path.name, author="p")
+        assert folder is not None
+        vault.move(tx, node, folder, to.name, author="p")
 
 
-def test_what_may_not_be_read_is_not_copied_though_it_came_late(
+def test_what_may_not_be_read_is_not_copied_though_that_came_late(
     gate: Gate, tree: Door, between: Between
 ) -> None:
-    """Policy is asked for what is copied when it is, not only for what is there at the end."""
-    for folder in "bcd":
-        tree.mkdir(at(f"/radiology/to {folder}"))
-        put(tree, f"/radiology/to {folder}/hidden", b"h")
+    """Policy is asked for what is copied when it is, not only for what was there at the start."""
     gate.policy.replace(staff(PathRule("/a/*/hidden", deny=frozenset({Action.READ}))))
 
     def do(turn: int) -> None:
         if turn == 1:
             for folder in "bcd":
-                move(gate, f"/radiology/to {folder}/hidden", f"/radiology/a/{folder}")
+                move(gate, f"/radiology/a/{folder}/x", f"/radiology/a/{folder}/hidden")
 
     between(do)
     gate.new_records()
@@ -224,6 +235,81 @@ def test_what_may_not_be_read_is_not_copied_though_it_came_late(
         tree.copy(SOURCE, TARGET)
     assert outline(gate.new_records()) == [("copy", "denied")]
     assert left_over(gate) == 0
+
+
+def test_groups_that_change_meanwhile_are_a_conflict(
+    gate: Gate, tree: Door, between: Between
+) -> None:
+    """What the directory says of the asker now may forbid what was allowed at the start."""
+    rule = PathRule("/a/*/y", deny=frozenset({Action.READ}))
+    extra = group("extra", grant("radiology", paths=(rule,)))
+    gate.policy.replace(Policy((*staff().groups, extra)))
+    session = tree.session
+
+    def do(turn: int) -> None:
+        if turn == 0:
+            memberships = session.principal.memberships | {membership("file", "extra")}
+            principal = replace(session.principal, memberships=memberships)
+            with gate.catalog.begin() as tx:
+                gate.sessions.set_principal(tx, replace(session, principal=principal))
+
+    between(do)
+    with pytest.raises(ConflictError):
+        tree.copy(SOURCE, TARGET)
+    assert left_over(gate) == 0
+
+
+def test_what_was_moved_to_a_name_that_was_freed_is_not_left_out(
+    tree: Door, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its copy would have the name of what was copied before, all is copied again."""
+    copies: list[StagedCopy] = []
+    moved: list[VirtualPath] = []
+    begin = copying.begin
+
+    def watched(*arguments: Any) -> StagedCopy:
+        copies.append(begin(*arguments))
+        return copies[-1]
+
+    def is_done(path: VirtualPath) -> bool:
+        return bytes.fromhex(tree.stat(path).node_id) in copies[0].done
+
+    def do(_turn: int) -> None:
+        for done, other in permutations("bcd", 2):
+            x, y = SOURCE.child(done).child("x"), SOURCE.child(other).child("y")
+            if not moved and is_done(x) and not is_done(y):
+                tree.move(x, x.parent.child("old"))
+                tree.move(y, x)
+                moved.append(x)
+
+    monkeypatch.setattr(copying, "begin", watched)
+    between(do)
+    with pytest.raises(ConflictError):
+        tree.copy(SOURCE, TARGET)
+    assert moved
+
+
+def test_what_always_moves_on_before_its_turn_is_a_conflict(
+    gate: Gate, tree: Door, between: Between
+) -> None:
+    """No success for a copy without it."""
+    place = ["b"]
+
+    def do(_turn: int) -> None:
+        other = "c" if place[0] == "b" else "b"
+        move(gate, f"/radiology/a/{place[0]}/x", f"/radiology/a/{other}/wanders")
+        move(gate, f"/radiology/a/{other}/wanders", f"/radiology/a/{other}/x")
+        place[0] = other
+
+    tree.delete(at("/radiology/a/c/x"))
+    between(do)
+    try:
+        tree.copy(SOURCE, TARGET)
+    except ConflictError:
+        assert left_over(gate) == 0
+    else:
+        copied = [name for each in "bc" for name in names(tree, f"/radiology/copy/{each}")]
+        assert "x" in copied
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3, 5])
@@ -238,7 +324,7 @@ def test_a_folder_that_moved_out_of_sight_is_not_read_any_more(
     def do(now: int) -> None:
         if now == turn:
             for folder in "bcd":
-                move(gate, f"/radiology/a/{folder}", "/radiology/secret")
+                move(gate, f"/radiology/a/{folder}", f"/radiology/secret/{folder}")
 
     between(do)
     with pytest.raises(ConflictError):

@@ -418,3 +418,14 @@ def test_a_look_at_what_is_hidden_is_denied(gate: Gate, tree: Door) -> None:
         with pytest.raises(DeniedError):
             tree.look(at("/radiology/a/b/c"))
     assert outline(gate.new_records()) == [("stat", "denied")] * 2
+
+
+def test_a_look_tells_a_drop_box_no_more_than_a_stat(alice: Door, gate: Gate) -> None:
+    """Not which folders others have made there."""
+    alice.mkdir(at("/inbox/theirs"))
+    put(alice, "/inbox/file", b"x")
+    dora = gate.door("dora")
+    for name in ("theirs", "file", "nothing"):
+        for look in (dora.stat, dora.look):
+            with pytest.raises(NotFoundError):
+                look(at(f"/inbox/{name}"))
