@@ -146,11 +146,9 @@ class Passage:
                 # A body that forgot to ask policy is a hole: nothing that it did is kept.
                 if not op.decided:
                     raise AssertionError(f"{action} did not ask policy")  # noqa: TRY301
-                if mode is Mode.STAGE:
+                if activity and mode in {Mode.CHANGE, Mode.STAGE}:
                     around.sessions.touch(tx, session, situation.now_us)
                 if mode is Mode.CHANGE:
-                    if activity:
-                        around.sessions.touch(tx, session, situation.now_us)
                     around.journal.append(tx, op.record(Outcome.OK))
                     op.committing = True
             self._recorded(op, Mode.READ if op.reads else mode, situation.now_us)

@@ -99,6 +99,7 @@ _TRASHED = Query(
     .order_by(nodes.c.deleted_us, nodes.c.id)
     .limit(parameter("count"))
 )
+_OF_NODE = sa.bindparam("node_id", type_=sa.LargeBinary)
 _HEIGHT = Query(
     sa.text(
         """
@@ -111,35 +112,20 @@ _HEIGHT = Query(
         )
         SELECT max(level) FROM below
         """
-    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+    ).bindparams(_OF_NODE)
 )
-_BELOW = Query(
-    sa.text(
-        """
-        WITH RECURSIVE below(id, parent_id, is_folder) AS (
-            SELECT id, parent_id, is_folder FROM nodes WHERE id = :node_id
-            UNION
-            SELECT nodes.id, nodes.parent_id, nodes.is_folder
-            FROM below JOIN nodes ON nodes.parent_id = below.id
-            WHERE nodes.deleted_us IS NULL
-        )
-        SELECT id, parent_id, is_folder FROM below
-        """
-    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
-)
-_SIZE_BELOW = Query(
-    sa.text(
-        """
-        WITH RECURSIVE below(id, size_bytes) AS (
-            SELECT id, size_bytes FROM nodes WHERE id = :node_id
-            UNION
-            SELECT nodes.id, nodes.size_bytes
-            FROM below JOIN nodes ON nodes.parent_id = below.id
-            WHERE nodes.deleted_us IS NULL
-        )
-        SELECT coalesce(sum(size_bytes), 0) FROM below
-        """
-    ).bindparams(sa.bindparam("node_id", type_=sa.LargeBinary))
+_LIVE_BELOW = """
+    WITH RECURSIVE below(id, parent_id, is_folder, size_bytes) AS (
+        SELECT id, parent_id, is_folder, size_bytes FROM nodes WHERE id = :node_id
+        UNION
+        SELECT nodes.id, nodes.parent_id, nodes.is_folder, nodes.size_bytes
+        FROM below JOIN nodes ON nodes.parent_id = below.id
+        WHERE nodes.deleted_us IS NULL
+    )
+    """
+_BELOW, _SIZE_BELOW = (
+    Query(sa.text(f"{_LIVE_BELOW} SELECT {what} FROM below").bindparams(_OF_NODE))  # noqa: S608  constants
+    for what in ("id, parent_id, is_folder", "coalesce(sum(size_bytes), 0)")
 )
 _INSERT = insert(nodes, *NodeRow._fields)
 _UPDATES: dict[frozenset[str], Command] = {}

@@ -319,8 +319,7 @@ def test_what_was_in_the_trash_by_itself_is_not_brought_back_in_part(world: Worl
     world.clock.now_us += SECOND_US
     with world.catalog.begin() as tx:
         world.vault.delete(tx, top, author="p1")
-    past, whole = world.vault.past, 0
-    gone = 1
+    past, gone = world.vault.past, 1
     while gone:
         with world.catalog.begin() as tx:
             share = world.vault.share(tx, "kept")

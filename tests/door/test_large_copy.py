@@ -262,7 +262,7 @@ def test_groups_that_change_meanwhile_are_a_conflict(
 def test_what_was_moved_to_a_name_that_was_freed_is_not_left_out(
     tree: Door, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where its copy would have the name of what was copied before, all is copied again."""
+    """Its copy would have the name of what was copied before: a conflict."""
     copies: list[StagedCopy] = []
     moved: list[VirtualPath] = []
     begin = copying.begin
